@@ -1,0 +1,133 @@
+//! From files on disk to named tensors: the only place that knows file formats and the names of tensors in them.
+//!
+//! Files are mapped, not read: a tensor is a view of the file's pages, and once it is on the GPU its pages can go. So
+//! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
+
+mod names;
+mod numbers;
+mod safetensors;
+
+use std::path::{Path, PathBuf};
+
+pub use names::{BlockTensor, TensorName};
+pub use numbers::{NumberFormat, TensorView};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use safetensors::TensorFile;
+
+/// A model on disk: its configuration and its tensors, all present and of the right shape.
+pub struct Checkpoint {
+    path: PathBuf,
+    config: Config,
+    files: Vec<TensorFile>,
+    /// What stands before the names of all tensors but `lm_head`'s.
+    prefix: &'static str,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards.
+    ///
+    /// # Errors
+    /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::read(&path, source))?;
+        let mut config = Config::parse(&text, &path)?;
+        if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
+            config.eos_token_ids = ids;
+        }
+        Self::new(directory, config, safetensors::open_directory(directory)?)
+    }
+
+    /// Takes a model that is in memory already: the text of its `config.json` and the bytes of its
+    /// `model.safetensors`. `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_static(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
+        let path = Path::new(name);
+        let config = Config::parse(config, path)?;
+        Self::new(path, config, vec![TensorFile::from_static(path, tensors)?])
+    }
+
+    fn new(path: &Path, config: Config, files: Vec<TensorFile>) -> Result<Self> {
+        let prefix = if files.iter().any(|file| file.contains("transformer.wte.weight")) { "transformer." } else { "" };
+        let checkpoint = Self { path: path.to_owned(), config, files, prefix };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    /// Whether every tensor is there and has the shape and the number format it must have.
+    fn check(&self) -> Result<()> {
+        let mut missing = Vec::new();
+        for name in TensorName::all(&self.config) {
+            match self.file_of(name) {
+                Some(file) => _ = self.view(file, name)?,
+                None => missing.push(name.in_file(self.prefix)),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let shown = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if missing.len() > 5 { ", …" } else { "" };
+        let reason = format!("{} of the model's tensors are missing: {shown}{more}", missing.len());
+        Err(Error::checkpoint(&self.path, reason))
+    }
+
+    /// The directory, or what the model is called.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// One of the model's tensors.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where its shape or number format is wrong.
+    ///
+    /// # Panics
+    /// Where `name` is not of this model; every tensor that is was found when the checkpoint was opened.
+    pub fn tensor(&self, name: TensorName) -> Result<TensorView<'_>> {
+        let file = self.file_of(name).expect("a checkpoint that opened has all its tensors");
+        self.view(file, name)
+    }
+
+    fn file_of(&self, name: TensorName) -> Option<&TensorFile> {
+        let in_file = name.in_file(self.prefix);
+        self.files.iter().find(|file| file.contains(&in_file))
+    }
+
+    fn view<'a>(&self, file: &'a TensorFile, name: TensorName) -> Result<TensorView<'a>> {
+        let view = file.view(&name.in_file(self.prefix))?;
+        let expected = name.shape(&self.config);
+        if view.shape() != expected {
+            let reason = format!("its shape is {:?}; the configuration makes it {expected:?}", view.shape());
+            return Err(Error::tensor(view.name(), file.path(), reason));
+        }
+        Ok(view)
+    }
+}
+
+/// The `eos_token_id` of a `generation_config.json`, which overrides the one in `config.json`.
+fn end_of_text_ids(path: &Path) -> Result<Option<Vec<u32>>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::read(path, error)),
+    };
+    let file: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
+    let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let ids = match &file["eos_token_id"] {
+        serde_json::Value::Null => return Ok(None),
+        serde_json::Value::Array(ids) => ids.iter().map(id).collect(),
+        one => id(one).map(|id| vec![id]),
+    };
+    ids.map(Some).ok_or_else(|| Error::config(path, "eos_token_id is not a token id or a list of them"))
+}

@@ -1,0 +1,97 @@
+//! The commands and their arguments, and what several commands share.
+
+pub(crate) mod devices;
+pub(crate) mod generate;
+pub(crate) mod info;
+pub(crate) mod tokenize;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gptj::{Checkpoint, Result, Selector, Tokenizer};
+
+/// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
+///
+/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
+/// trained on Shakespeare, which is part of this program, is used.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// The GPU to use: its index in `gptj devices`, or a part of its name. The default is the best one; WGPU_BACKEND
+    /// and WGPU_ADAPTER_NAME narrow the choice.
+    #[arg(long, global = true, value_name = "INDEX|NAME", default_value = "", hide_default_value = true)]
+    #[arg(value_parser = parse_selector)]
+    pub(crate) gpu: Selector,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+fn parse_selector(text: &str) -> Result<Selector, std::convert::Infallible> {
+    if text.is_empty() { Ok(Selector::Best) } else { text.parse() }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Generate(generate::Generate),
+    Tokenize(tokenize::Tokenize),
+    Devices(devices::Devices),
+    Info(info::Info),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell to complete in.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The model to use.
+#[derive(Args)]
+pub(crate) struct ModelArguments {
+    /// A Hugging Face model directory. Without it, the built-in Shakespeare model.
+    #[arg(long, short, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArguments {
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        match &self.model {
+            Some(directory) => Checkpoint::open(directory),
+            None => Checkpoint::from_static(
+                "the built-in model",
+                include_str!("../../models/shakespeare/config.json"),
+                include_bytes!("../../models/shakespeare/model.safetensors"),
+            ),
+        }
+    }
+
+    /// The model's tokenizer, where it has one.
+    pub(crate) fn tokenizer(&self, vocab_size: usize) -> Result<Option<Tokenizer>> {
+        match &self.model {
+            Some(directory) => Tokenizer::open(directory, vocab_size),
+            None => {
+                let json = include_bytes!("../../models/shakespeare/tokenizer.json");
+                Tokenizer::from_bytes("the built-in tokenizer", json, vocab_size).map(Some)
+            }
+        }
+    }
+
+    /// What messages call the model.
+    pub(crate) fn name(&self) -> String {
+        self.model.as_ref().map_or_else(|| "the built-in model".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// Prints one JSON object or list, for machines.
+pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{value:#}")?)
+}
+
+/// Bytes for people: `12.1 GB`.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
+        10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}

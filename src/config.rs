@@ -1,0 +1,287 @@
+//! What kind of GPT-J a checkpoint holds: `config.json`, checked, and what follows from it.
+//!
+//! The only place that knows numbers of GPT-J. The fields and their defaults are those of Hugging Face's
+//! `GPTJConfig`; keys that the architecture does not have are ignored, as hub files carry many.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// The sizes of a model, all of them possible.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Config {
+    /// Rows of the embedding and of `lm_head`; GPT-J-6B's 50,400 include 143 that its tokenizer does not use.
+    pub vocab_size: usize,
+    /// The longest history a position can have, itself included.
+    pub n_positions: usize,
+    /// Width of the residual stream.
+    pub n_embd: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Attention heads of a block.
+    pub n_head: usize,
+    /// Leading dimensions of each head that rotate with the position.
+    pub rotary_dim: usize,
+    /// Width of the MLP's hidden layer.
+    pub n_inner: usize,
+    /// What layer norm adds to the variance.
+    pub layer_norm_epsilon: f32,
+    /// Whether `lm_head` shares the embedding's weights.
+    pub tie_word_embeddings: bool,
+    /// The tokens that end a text.
+    pub eos_token_ids: Vec<u32>,
+}
+
+/// `config.json` as it is written.
+#[derive(Deserialize)]
+struct File {
+    model_type: Option<String>,
+    architectures: Option<Vec<String>>,
+    #[serde(default = "default_vocab_size")]
+    vocab_size: usize,
+    #[serde(alias = "max_position_embeddings")]
+    n_positions: Option<usize>,
+    n_ctx: Option<usize>,
+    #[serde(alias = "hidden_size", default = "default_n_embd")]
+    n_embd: usize,
+    #[serde(alias = "num_hidden_layers", default = "default_n_layer")]
+    n_layer: usize,
+    #[serde(alias = "num_attention_heads", default = "default_n_head")]
+    n_head: usize,
+    #[serde(default = "default_rotary_dim")]
+    rotary_dim: Option<usize>,
+    rotary: Option<bool>,
+    n_inner: Option<usize>,
+    activation_function: Option<String>,
+    #[serde(default = "default_layer_norm_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default = "default_eos_token_id")]
+    eos_token_id: Option<TokenIds>,
+}
+
+/// One id or a list of them; files have both.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenIds {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+fn default_vocab_size() -> usize {
+    50_400
+}
+
+fn default_n_positions() -> usize {
+    2048
+}
+
+fn default_n_embd() -> usize {
+    4096
+}
+
+fn default_n_layer() -> usize {
+    28
+}
+
+fn default_n_head() -> usize {
+    16
+}
+
+// Serde wants the field's own type from a default.
+#[expect(clippy::unnecessary_wraps, reason = "a missing key means 64, while null means the whole head")]
+fn default_rotary_dim() -> Option<usize> {
+    Some(64)
+}
+
+fn default_layer_norm_epsilon() -> f64 {
+    1e-5
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a missing key means GPT-J's end of text, while null means none")]
+fn default_eos_token_id() -> Option<TokenIds> {
+    Some(TokenIds::One(50_256))
+}
+
+/// Beyond any model that could be meant; such a number is a damaged file.
+const ABSURD: usize = 1 << 20;
+
+impl Config {
+    /// Reads and checks the text of a `config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is not JSON, not a GPT-J, or impossible.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let refuse = |reason: String| Err(Error::config(path, reason));
+        let file: File = serde_json::from_str(text).map_err(|error| Error::config(path, error.to_string()))?;
+
+        let is_gptj = match (&file.model_type, &file.architectures) {
+            (Some(kind), _) => kind == "gptj",
+            (None, Some(architectures)) => architectures.iter().any(|name| name.starts_with("GPTJ")),
+            (None, None) => false,
+        };
+        if !is_gptj {
+            let kind = file.model_type.as_deref().unwrap_or("missing");
+            return refuse(format!("not a GPT-J model: model_type is {kind}; it must be gptj"));
+        }
+        if file.rotary == Some(false) {
+            return refuse("rotary is false; GPT-J has rotary position embeddings".to_owned());
+        }
+        // These names stand for one function.
+        let activation = file.activation_function.as_deref().unwrap_or("gelu_new");
+        if !["gelu_new", "gelu_fast", "gelu_pytorch_tanh"].contains(&activation) {
+            return refuse(format!("activation_function is {activation}; GPT-J's is gelu_new"));
+        }
+
+        let head_dim = file.n_embd.checked_div(file.n_head).unwrap_or(0);
+        let config = Self {
+            vocab_size: file.vocab_size,
+            n_positions: file.n_positions.or(file.n_ctx).unwrap_or_else(default_n_positions),
+            n_embd: file.n_embd,
+            n_layer: file.n_layer,
+            n_head: file.n_head,
+            rotary_dim: file.rotary_dim.unwrap_or(head_dim),
+            n_inner: file.n_inner.unwrap_or(4 * file.n_embd.min(ABSURD)),
+            layer_norm_epsilon: file.layer_norm_epsilon as f32,
+            tie_word_embeddings: file.tie_word_embeddings,
+            eos_token_ids: match file.eos_token_id {
+                Some(TokenIds::One(id)) => vec![id],
+                Some(TokenIds::Many(ids)) => ids,
+                None => Vec::new(),
+            },
+        };
+        config.check().map_err(|reason| Error::config(path, reason))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
+            ("n_embd", self.n_embd),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_inner", self.n_inner),
+        ];
+        for (name, size) in sizes {
+            if size == 0 || size > ABSURD {
+                return Err(format!("{name} is {size}; it must be between 1 and {ABSURD}"));
+            }
+        }
+        if !self.n_embd.is_multiple_of(self.n_head) {
+            return Err(format!("n_embd ({}) is not divisible by n_head ({})", self.n_embd, self.n_head));
+        }
+        if self.rotary_dim == 0 || !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.head_dim() {
+            return Err(format!(
+                "rotary_dim is {}; it must be even and between 2 and the head's {} dimensions",
+                self.rotary_dim,
+                self.head_dim()
+            ));
+        }
+        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
+            return Err(format!("layer_norm_epsilon is {}; it must be between 0 and 1", self.layer_norm_epsilon));
+        }
+        Ok(())
+    }
+
+    /// Whether a model of this configuration can take `prompt` from its first position on.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] where it is empty, too long, or has a token that is not in the vocabulary.
+    pub fn check_prompt(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.is_empty() {
+            return Err(Error::Prompt("the prompt is empty; it must have at least one token".to_owned()));
+        }
+        if let Some(token) = prompt.iter().find(|&&token| token as usize >= self.vocab_size) {
+            let vocab_size = self.vocab_size;
+            return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size} tokens")));
+        }
+        if prompt.len() > self.n_positions {
+            let (length, context) = (prompt.len(), self.n_positions);
+            return Err(Error::Prompt(format!(
+                "the prompt has {length} tokens, but the model's context is {context}; shorten it by {}",
+                length - context
+            )));
+        }
+        Ok(())
+    }
+
+    /// Dimensions of one head.
+    pub fn head_dim(&self) -> usize {
+        self.n_embd / self.n_head
+    }
+
+    /// Weights and biases of a language model with this configuration.
+    pub fn parameter_count(&self) -> u64 {
+        let [vocab_size, n_embd, n_inner] = [self.vocab_size, self.n_embd, self.n_inner].map(|size| size as u64);
+        let layer_norm = 2 * n_embd;
+        let attention = 4 * n_embd * n_embd;
+        let mlp = 2 * n_embd * n_inner + n_inner + n_embd;
+        let wte = vocab_size * n_embd;
+        let lm_head = if self.tie_word_embeddings { vocab_size } else { vocab_size * (n_embd + 1) };
+        wte + self.n_layer as u64 * (layer_norm + attention + mlp) + layer_norm + lm_head
+    }
+
+    /// The cosine and sine of every position's angles: `position / 10000^(2i / rotary_dim)`, (n_positions,
+    /// rotary_dim / 2) pairs.
+    ///
+    /// As in Hugging Face's `create_sinusoidal_positions`, the angle is an f32 product of f32 factors.
+    pub fn rotary_angles(&self, n_positions: usize) -> Vec<[f32; 2]> {
+        let frequencies: Vec<f32> =
+            (0..self.rotary_dim).step_by(2).map(|i| 1.0 / 10000f32.powf(i as f32 / self.rotary_dim as f32)).collect();
+        (0..n_positions)
+            .flat_map(|position| frequencies.iter().map(move |frequency| position as f32 * frequency))
+            .map(|angle| [angle.cos(), angle.sin()])
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse(text, Path::new("config.json"))
+    }
+
+    #[test]
+    fn gpt_j_6b_is_the_default() {
+        let config = parse(r#"{"model_type": "gptj"}"#).expect("GPT-J-6B");
+        assert_eq!(config.parameter_count(), 6_050_882_784);
+        assert_eq!((config.head_dim(), config.rotary_dim, config.n_inner), (256, 64, 16_384));
+        assert_eq!(config.eos_token_ids, [50_256]);
+    }
+
+    #[test]
+    fn null_means_derived_and_unknown_keys_are_ignored() {
+        let config = parse(
+            r#"{"architectures": ["GPTJForCausalLM"], "n_embd": 64, "n_head": 4, "n_ctx": 128, "rotary_dim": null,
+                "n_inner": null, "summary_type": "cls_index", "intermediate_size": 37}"#,
+        )
+        .expect("a small GPT-J");
+        assert_eq!((config.rotary_dim, config.n_inner, config.n_positions), (16, 256, 128));
+    }
+
+    #[test]
+    fn impossible_sizes_are_named() {
+        for (text, name) in [
+            (r#"{"model_type": "gptj", "n_embd": 100, "n_head": 16}"#, "n_head"),
+            (r#"{"model_type": "gptj", "rotary_dim": 63}"#, "rotary_dim"),
+            (r#"{"model_type": "gptj", "rotary_dim": 512}"#, "rotary_dim"),
+            (r#"{"model_type": "gptj", "n_head": 0}"#, "n_head"),
+            (r#"{"model_type": "gptj", "n_layer": 99999999999}"#, "n_layer"),
+            (r#"{"model_type": "gptj", "layer_norm_epsilon": 0}"#, "layer_norm_epsilon"),
+            (r#"{"model_type": "gptj", "activation_function": "relu"}"#, "activation_function"),
+            (r#"{"model_type": "gptj", "rotary": false}"#, "rotary"),
+            (r#"{"model_type": "llama"}"#, "llama"),
+            (r#"{"n_embd": 64}"#, "gptj"),
+            (r#"{"model_type": "gptj", "n_embd": -1}"#, "n_embd"),
+        ] {
+            let message = parse(text).expect_err(text).to_string();
+            assert!(message.contains(name), "{text}: {message}");
+        }
+    }
+}

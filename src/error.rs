@@ -1,0 +1,119 @@
+//! Everything that can go wrong with what a user hands over: files, options, prompts, a GPU.
+//!
+//! A message names the thing and says what to do about it. Broken invariants of the engine itself are not here: they
+//! are assertions where they are relied on.
+
+use std::path::{Path, PathBuf};
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or directory could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// What was to be read.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A configuration file is not one of a GPT-J model, or contradicts itself.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+
+    /// A checkpoint file is damaged, or holds other tensors than its configuration needs.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file, or the directory where it is about several files.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+
+    /// A tensor of the checkpoint cannot be used.
+    #[error("tensor {name} in {}: {reason}", path.display())]
+    Tensor {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The file that holds it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The tokenizer's files cannot be used with the model.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+
+    /// The prompt cannot be used with the model.
+    #[error("{0}")]
+    Prompt(String),
+
+    /// An option is outside its range.
+    #[error("{name}: {reason}")]
+    Option {
+        /// The option's name.
+        name: &'static str,
+        /// What it must be.
+        reason: String,
+    },
+
+    /// There is no GPU, or not the one asked for.
+    #[error("{0}")]
+    Adapter(String),
+
+    /// The GPU's memory or the size of its buffers does not suffice.
+    #[error("not enough GPU memory for {what} ({bytes} bytes): {reason}")]
+    OutOfMemory {
+        /// What was to be allocated.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// What the driver said, or which limit is exceeded.
+        reason: String,
+    },
+
+    /// The GPU or its driver failed while working; results since then are void.
+    #[error("the GPU failed: {0}")]
+    Gpu(String),
+}
+
+impl Error {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn config(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn checkpoint(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn tensor(name: &str, path: &Path, reason: impl Into<String>) -> Self {
+        Self::Tensor { name: name.to_owned(), path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn tokenizer(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Tokenizer { path: path.to_owned(), reason: reason.into() }
+    }
+
+    pub(crate) fn option(name: &'static str, reason: impl Into<String>) -> Self {
+        Self::Option { name, reason: reason.into() }
+    }
+}
+
+/// What fallible functions of the engine return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

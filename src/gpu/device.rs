@@ -1,0 +1,244 @@
+//! An open GPU: device and queue, what it can do, what went wrong on it, and what was created on it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wgpu::util::StagingBelt;
+
+use super::adapter::{self, AdapterInfo, Selector};
+use super::shader::Specialisation;
+use crate::error::{Error, Result};
+
+/// How to open a GPU. The default is right for everyone but tests: the best adapter with all it can do.
+#[derive(Debug, Clone)]
+pub struct GpuOptions {
+    /// Which adapter to open.
+    pub selector: Selector,
+    /// Use native f16 where there is some.
+    pub f16: bool,
+    /// Use subgroups where there are some.
+    pub subgroups: bool,
+    /// Have every memory access and loop of the kernels checked. Slow; finds mistakes in kernels.
+    pub checked: bool,
+    /// Pretend that no binding may be larger than this, in bytes.
+    pub max_binding: u64,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self { selector: Selector::Best, f16: true, subgroups: true, checked: false, max_binding: u64::MAX }
+    }
+}
+
+/// Room for the inputs of the largest step.
+const STAGING_BYTES: u64 = 64 << 10;
+
+/// A GPU that is ready to work. Clones share it.
+#[derive(Clone)]
+pub struct Gpu(Arc<Inner>);
+
+struct Inner {
+    info: AdapterInfo,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    specialisation: Specialisation,
+    checked: bool,
+    max_binding: u64,
+    /// Memory through which small inputs travel to the GPU, used again once they have arrived.
+    staging: Mutex<StagingBelt>,
+    /// The first failure that no error scope caught.
+    failure: Arc<Mutex<Option<String>>>,
+    created: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    buffers: AtomicUsize,
+    bind_groups: AtomicUsize,
+    pipelines: AtomicUsize,
+}
+
+/// How many objects were created on a GPU so far. Replaying a plan creates none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Buffers of any kind.
+    pub buffers: usize,
+    /// Bind groups.
+    pub bind_groups: usize,
+    /// Compute pipelines.
+    pub pipelines: usize,
+}
+
+impl Gpu {
+    /// Opens the adapter that `options` select, with its own limits and those optional features that it has.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] where there is no such adapter or its driver refuses to open it.
+    pub async fn open(options: &GpuOptions) -> Result<Self> {
+        let (adapter, info) = adapter::select(&options.selector).await?;
+        let mut wanted = wgpu::Features::IMMEDIATES
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP;
+        wanted.set(wgpu::Features::SHADER_F16, options.f16);
+        wanted.set(wgpu::Features::SUBGROUP, options.subgroups);
+        let features = wanted & adapter.features();
+
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("gptj"),
+                required_features: features,
+                required_limits: adapter.limits(),
+                // Nearly every buffer is larger than a block of wgpu's own allocator; larger blocks would only
+                // leave memory unused.
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| Error::Adapter(format!("cannot open {info}: {error}")))?;
+
+        let failure = Arc::new(Mutex::new(None));
+        let uncaptured = Arc::clone(&failure);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&uncaptured, error.to_string())));
+        let lost = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                keep_first(&lost, format!("the device was lost ({message})"));
+            }
+        });
+
+        Ok(Self(Arc::new(Inner {
+            max_binding: options.max_binding.min(device.limits().max_storage_buffer_binding_size),
+            specialisation: Specialisation {
+                f16: features.contains(wgpu::Features::SHADER_F16),
+                subgroups: features.contains(wgpu::Features::SUBGROUP),
+            },
+            checked: options.checked,
+            staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
+            info,
+            device,
+            queue,
+            failure,
+            created: Counters::default(),
+        })))
+    }
+
+    /// The adapter behind this GPU.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.0.info
+    }
+
+    /// Which version of each shader runs here.
+    pub fn specialisation(&self) -> Specialisation {
+        self.0.specialisation
+    }
+
+    /// The largest part of a buffer that a kernel can see, in bytes; a larger tensor is split.
+    pub fn max_binding(&self) -> u64 {
+        self.0.max_binding.min(self.0.info.max_buffer)
+    }
+
+    /// How many objects were created so far.
+    pub fn created(&self) -> Created {
+        let counters = &self.0.created;
+        Created {
+            buffers: counters.buffers.load(Ordering::Relaxed),
+            bind_groups: counters.bind_groups.load(Ordering::Relaxed),
+            pipelines: counters.pipelines.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reports the first failure since the GPU was opened, if there was one.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] with the driver's words.
+    pub fn check(&self) -> Result<()> {
+        let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map_or(Ok(()), |message| Err(Error::Gpu(message.clone())))
+    }
+
+    pub(super) fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    pub(super) fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    pub(super) fn staging(&self) -> MutexGuard<'_, StagingBelt> {
+        self.0.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.0.checked
+    }
+
+    /// Creates a buffer of zeros; an allocation that fails is an error here and not a surprise later.
+    pub(super) async fn create_buffer(
+        &self,
+        label: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer> {
+        let out_of_memory = |reason: String| Error::OutOfMemory { what: label.to_owned(), bytes: size, reason };
+        if size > self.0.info.max_buffer {
+            let limit = self.0.info.max_buffer;
+            return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
+        }
+        let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let buffer = self.device().create_buffer(&descriptor);
+        self.0.created.buffers.fetch_add(1, Ordering::Relaxed);
+        let errors = [validation.pop(), memory.pop()];
+        for error in errors {
+            if let Some(error) = error.await {
+                return Err(out_of_memory(error.to_string()));
+            }
+        }
+        Ok(buffer)
+    }
+
+    pub(super) fn create_bind_group(
+        &self,
+        label: &str,
+        pipeline: &wgpu::ComputePipeline,
+        buffers: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
+        assert!(buffers.len() <= 8, "{label} binds {} buffers; kernels bind at most eight", buffers.len());
+        let entries: Vec<_> = (0..)
+            .zip(buffers)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        self.0.created.bind_groups.fetch_add(1, Ordering::Relaxed);
+        self.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(label),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        })
+    }
+
+    pub(super) fn create_pipeline(&self, descriptor: &wgpu::ComputePipelineDescriptor<'_>) -> wgpu::ComputePipeline {
+        self.0.created.pipelines.fetch_add(1, Ordering::Relaxed);
+        self.device().create_compute_pipeline(descriptor)
+    }
+
+    /// Waits until the GPU has done all that was submitted up to `submission`, or everything.
+    ///
+    /// On native targets the wait happens in here, so that any executor will do.
+    #[expect(
+        clippy::unused_async,
+        reason = "what waits for the GPU is async, so that it can run where it must not block"
+    )]
+    pub(super) async fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.device()
+            .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+            .map_err(|error| Error::Gpu(error.to_string()))?;
+        self.check()
+    }
+}
+
+fn keep_first(failure: &Mutex<Option<String>>, message: String) {
+    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+}

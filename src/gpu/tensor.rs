@@ -1,0 +1,188 @@
+//! Named tables of numbers in GPU memory.
+//!
+//! A tensor is rows of equal width, each padded with zeros to a multiple of eight elements, so that kernels load 16
+//! bytes at a time whatever the model's sizes are. A tensor too large for one binding consists of several parts of
+//! whole rows; a launcher launches its kernel once a part.
+
+use super::{Gpu, Submission};
+use crate::error::{Error, Result};
+
+/// How an element is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float.
+    F16,
+    /// 32-bit unsigned integer.
+    U32,
+}
+
+impl Format {
+    /// Bytes of an element.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 | Self::U32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// `width` rounded up to the multiple of eight that a row takes in memory.
+pub fn padded(width: usize) -> usize {
+    width.next_multiple_of(8)
+}
+
+/// Rows of numbers in GPU memory.
+pub struct Tensor {
+    name: String,
+    rows: usize,
+    width: usize,
+    format: Format,
+    parts: Vec<Part>,
+}
+
+/// Neighbouring rows of a tensor that share a buffer.
+pub(crate) struct Part {
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    pub(super) buffer: wgpu::Buffer,
+}
+
+impl Tensor {
+    /// Allocates `rows` rows of `width` elements, all zero, in as many parts as the GPU's bindings need.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the GPU cannot hold it.
+    pub async fn new(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
+        let row_bytes = padded(width) as u64 * format.bytes();
+        // One workgroup a row must stay possible within one part, whose count is limited to 65,535.
+        let part_rows = ((gpu.max_binding() / row_bytes) as usize).clamp(1, 65_535);
+        Self::allocate(gpu, name, [rows, width], format, part_rows).await
+    }
+
+    /// The same for a tensor that kernels must see in one piece.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the GPU cannot hold it in one piece.
+    pub async fn whole(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
+        Self::allocate(gpu, name, [rows, width], format, rows).await
+    }
+
+    async fn allocate(
+        gpu: &Gpu,
+        name: &str,
+        [rows, width]: [usize; 2],
+        format: Format,
+        part_rows: usize,
+    ) -> Result<Self> {
+        assert!(rows > 0 && width > 0, "{name} has a size");
+        let row_bytes = padded(width) as u64 * format.bytes();
+        let mut parts = Vec::new();
+        for first_row in (0..rows).step_by(part_rows) {
+            let rows = part_rows.min(rows - first_row);
+            let size = row_bytes * rows as u64;
+            if size > gpu.max_binding() {
+                return Err(Error::OutOfMemory {
+                    what: name.to_owned(),
+                    bytes: size,
+                    reason: format!("{} binds at most {} bytes", gpu.info().name, gpu.max_binding()),
+                });
+            }
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            parts.push(Part { first_row, rows, buffer: gpu.create_buffer(name, size, usage).await? });
+        }
+        Ok(Self { name: name.to_owned(), rows, width, format, parts })
+    }
+
+    /// What it holds.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row, without padding.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How elements are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Bytes of a row, with padding.
+    pub fn row_bytes(&self) -> usize {
+        padded(self.width) * self.format.bytes() as usize
+    }
+
+    /// Bytes in GPU memory.
+    pub fn bytes(&self) -> u64 {
+        (self.rows * self.row_bytes()) as u64
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The one buffer of a tensor that is in one piece.
+    pub(super) fn buffer(&self) -> &wgpu::Buffer {
+        assert_eq!(self.parts.len(), 1, "{} is bound whole but is in parts", self.name);
+        &self.parts[0].buffer
+    }
+
+    /// Queues a write of whole rows, padding included, from row `first_row` on.
+    ///
+    /// # Panics
+    /// Where `bytes` are not whole rows of the tensor.
+    pub fn write(&self, gpu: &Gpu, first_row: usize, bytes: &[u8]) {
+        let row_bytes = self.row_bytes();
+        assert_eq!(bytes.len() % row_bytes, 0, "{} is written in whole rows", self.name);
+        let end = first_row + bytes.len() / row_bytes;
+        assert!(end <= self.rows, "{} has {} rows; {end} were written", self.name, self.rows);
+        for part in &self.parts {
+            let from = first_row.max(part.first_row);
+            let to = end.min(part.first_row + part.rows);
+            if from < to {
+                let offset = ((from - part.first_row) * row_bytes) as u64;
+                let bytes = &bytes[(from - first_row) * row_bytes..(to - first_row) * row_bytes];
+                gpu.queue().write_buffer(&part.buffer, offset, bytes);
+            }
+        }
+    }
+
+    /// Queues a write of 32-bit elements, dense rows from row 0 on.
+    ///
+    /// # Panics
+    /// Where `values` are not whole rows, or the elements are not 32 bits wide.
+    pub fn write_elements<T: bytemuck::Pod>(&self, gpu: &Gpu, values: &[T]) {
+        assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
+        let mut bytes = Vec::with_capacity(values.len() * size_of::<T>());
+        for row in values.chunks(self.width) {
+            bytes.extend_from_slice(bytemuck::cast_slice(row));
+            bytes.resize(bytes.len().next_multiple_of(self.row_bytes()), 0);
+        }
+        self.write(gpu, 0, &bytes);
+    }
+
+    /// Reads the first `rows` rows back, without padding, as elements of `T`. Allocates; for tests and inspection.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the GPU failed before or during the read.
+    ///
+    /// # Panics
+    /// Where `T` is not of the element's size or the tensor is in parts.
+    pub async fn read<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
+        assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
+        let readback = super::Readback::new(gpu, &self.name, (rows * self.row_bytes()) as u64).await?;
+        let mut submission = Submission::new(gpu, &self.name);
+        submission.read(self, rows, &readback);
+        submission.submit();
+        let padded_rows: Vec<T> = readback.take(gpu, rows * self.row_bytes()).await?;
+        Ok(padded_rows.chunks(padded(self.width)).flat_map(|row| &row[..self.width]).copied().collect())
+    }
+}

@@ -1,0 +1,40 @@
+//! The command line: arguments in, text or JSON out.
+//!
+//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1,
+//! or 2 where an argument is at fault.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let gpu = &arguments.gpu;
+    let result = match arguments.command {
+        Command::Generate(generate) => pollster::block_on(cli::generate::run(&generate, gpu)),
+        Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
+        Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
+        Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "gptj", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let is_argument = matches!(error.downcast_ref(), Some(gptj::Error::Option { .. }));
+            ExitCode::from(if is_argument { 2 } else { 1 })
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

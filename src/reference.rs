@@ -1,0 +1,147 @@
+//! The kernels as plain loops on the CPU, in f32: the oracle that the GPU's results are compared with.
+//!
+//! Not a backend and never a fallback. Each function has the name of its kernel and works on dense rows without
+//! padding; sums run in index order and in f64, so that the reference's own rounding can be left out of account.
+
+use half::f16;
+
+use crate::config::Config;
+use crate::kernels::Row;
+
+/// `x[row] = wte[token[row]]`; `wte`: (vocab_size, n_embd).
+pub fn embed(rows: &[Row], wte: &[f32], n_embd: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| &wte[row.token as usize * n_embd..][..n_embd]).copied().collect()
+}
+
+/// `normed[row] = (x[row] - mean) / sqrt(variance + epsilon) * gain + bias`; `x`: (rows, gain.len()).
+pub fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> Vec<f32> {
+    let width = gain.len();
+    let mut normed = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(width) {
+        let mean = row.iter().map(|&value| f64::from(value)).sum::<f64>() / width as f64;
+        let variance = row.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / width as f64;
+        let scale = 1.0 / (variance + f64::from(epsilon)).sqrt();
+        for ((&value, &gain), &bias) in row.iter().zip(gain).zip(bias) {
+            normed.push(((f64::from(value) - mean) * scale * f64::from(gain) + f64::from(bias)) as f32);
+        }
+    }
+    normed
+}
+
+/// [`layer_norm`] of the rows that `outputs` names, packed together.
+pub fn layer_norm_outputs(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, outputs: &[u32]) -> Vec<f32> {
+    let width = gain.len();
+    let rows: Vec<f32> = outputs.iter().flat_map(|&output| &x[output as usize * width..][..width]).copied().collect();
+    layer_norm(&rows, gain, bias, epsilon)
+}
+
+/// `output[row] = weight · input[row] + bias`, what `matvec` and `matmul` compute; `input`: (rows, width), `weight`:
+/// (out, width).
+pub fn linear(input: &[f32], weight: &[f32], bias: Option<&[f32]>, width: usize) -> Vec<f32> {
+    let mut output = Vec::new();
+    for row in input.chunks_exact(width) {
+        for (feature, weights) in weight.chunks_exact(width).enumerate() {
+            let sum: f64 = row.iter().zip(weights).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+            output.push((sum + bias.map_or(0.0, |bias| f64::from(bias[feature]))) as f32);
+        }
+    }
+    output
+}
+
+/// `gelu_new`: the tanh form.
+pub fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+    (0.5 * x * (1.0 + inner.tanh())) as f32
+}
+
+/// Turns pairs (2i, 2i + 1) of each head's first `rotary_dim` dimensions; `vectors`: (rows, n_embd), in place.
+pub fn rotary(rows: &[Row], angles: &[[f32; 2]], vectors: &mut [f32], config: &Config) {
+    let n_pairs = config.rotary_dim / 2;
+    for (row, vector) in rows.iter().zip(vectors.chunks_exact_mut(config.n_embd)) {
+        let angles = &angles[row.position as usize * n_pairs..][..n_pairs];
+        for head in vector.chunks_exact_mut(config.head_dim()) {
+            for (pair, [cosine, sine]) in head.chunks_exact_mut(2).zip(angles) {
+                let [even, odd] = [pair[0], pair[1]];
+                pair[0] = even * cosine - odd * sine;
+                pair[1] = odd * cosine + even * sine;
+            }
+        }
+    }
+}
+
+/// Keys or values of one block: (slots, n_head, n_positions, head_dim), rounded to f16 as the GPU's are.
+pub struct LayerCache {
+    vectors: Vec<f32>,
+    config: Config,
+    n_positions: usize,
+}
+
+impl LayerCache {
+    /// An empty cache.
+    pub fn new(config: &Config, n_slots: usize, n_positions: usize) -> Self {
+        let vectors = vec![0.0; n_slots * config.n_head * n_positions * config.head_dim()];
+        Self { vectors, config: config.clone(), n_positions }
+    }
+
+    /// One head's vector of one position.
+    pub fn vector(&self, slot: usize, head: usize, position: usize) -> &[f32] {
+        &self.vectors[self.start(slot, head, position)..][..self.config.head_dim()]
+    }
+
+    /// All vectors.
+    pub fn vectors(&self) -> &[f32] {
+        &self.vectors
+    }
+
+    fn start(&self, slot: usize, head: usize, position: usize) -> usize {
+        ((slot * self.config.n_head + head) * self.n_positions + position) * self.config.head_dim()
+    }
+}
+
+/// `cache[slot, head, position] = vectors[row, head]`; `vectors`: (rows, n_embd).
+pub fn append_cache(rows: &[Row], vectors: &[f32], cache: &mut LayerCache) {
+    let head_dim = cache.config.head_dim();
+    for (row, vector) in rows.iter().zip(vectors.chunks_exact(cache.config.n_embd)) {
+        for (head, vector) in vector.chunks_exact(head_dim).enumerate() {
+            let start = cache.start(row.slot as usize, head, row.position as usize);
+            for (stored, &value) in cache.vectors[start..][..head_dim].iter_mut().zip(vector) {
+                *stored = f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32();
+            }
+        }
+    }
+}
+
+/// For each row and head: softmax(q · keys / sqrt(head_dim)) · values over the positions up to the row's own; what
+/// `attention` and `merge_attention` compute together. `q`: (rows, n_embd).
+pub fn attention(rows: &[Row], q: &[f32], keys: &LayerCache, values: &LayerCache) -> Vec<f32> {
+    let config = &keys.config;
+    let mut attended = Vec::with_capacity(q.len());
+    for (row, q) in rows.iter().zip(q.chunks_exact(config.n_embd)) {
+        for (head, q) in q.chunks_exact(config.head_dim()).enumerate() {
+            let score = |position| {
+                let key = keys.vector(row.slot as usize, head, position);
+                let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                dot / (config.head_dim() as f64).sqrt()
+            };
+            let scores: Vec<f64> = (0..=row.position as usize).map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+            let mut mixed = vec![0.0; config.head_dim()];
+            for (position, score) in scores.iter().enumerate() {
+                let weight = (score - largest).exp() / sum;
+                let value = values.vector(row.slot as usize, head, position);
+                for (mixed, &value) in mixed.iter_mut().zip(value) {
+                    *mixed += weight * f64::from(value);
+                }
+            }
+            attended.extend(mixed.into_iter().map(|value| value as f32));
+        }
+    }
+    attended
+}
+
+/// The first index of the largest logit of each output; `logits`: (outputs, vocab_size).
+pub fn argmax(logits: &[f32], vocab_size: usize) -> Vec<u32> {
+    logits.chunks_exact(vocab_size).map(crate::sampler::argmax).collect()
+}

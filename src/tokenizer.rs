@@ -1,0 +1,192 @@
+//! Text to token ids and back: a thin face over Hugging Face's `tokenizers`.
+//!
+//! GPT-J's tokenizer is GPT-2's byte-level BPE. Nothing is added to a prompt: no token for its beginning.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Inner};
+
+use crate::error::{Error, Result};
+
+/// Turns text into token ids and back.
+pub struct Tokenizer(Inner);
+
+impl Tokenizer {
+    /// Opens the tokenizer of a Hugging Face model directory: `tokenizer.json`, or `vocab.json` and `merges.txt` with
+    /// or without `added_tokens.json`. `None` where there are no such files. Every id must be below `vocab_size`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the files are damaged or do not fit the model.
+    pub fn open(directory: &Path, vocab_size: usize) -> Result<Option<Self>> {
+        let json = directory.join("tokenizer.json");
+        let vocab = directory.join("vocab.json");
+        let (inner, path) = if json.exists() {
+            let inner = Inner::from_file(&json).map_err(|error| Error::tokenizer(&json, error.to_string()))?;
+            (inner, json)
+        } else if vocab.exists() {
+            (byte_level_bpe(&vocab, &directory.join("merges.txt"), &directory.join("added_tokens.json"))?, vocab)
+        } else {
+            return Ok(None);
+        };
+        Self(inner).check(&path, vocab_size).map(Some)
+    }
+
+    /// Takes the bytes of a `tokenizer.json`; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn from_bytes(name: &str, bytes: &[u8], vocab_size: usize) -> Result<Self> {
+        let path = Path::new(name);
+        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        Self(inner).check(path, vocab_size)
+    }
+
+    fn check(self, path: &Path, vocab_size: usize) -> Result<Self> {
+        let largest = self.0.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        match largest {
+            Some((token, id)) if id as usize >= vocab_size => Err(Error::tokenizer(
+                path,
+                format!(
+                    "token {token:?} has id {id}, but the model's vocabulary has only {vocab_size} tokens; \
+                     this is the tokenizer of another model"
+                ),
+            )),
+            _ => Ok(self),
+        }
+    }
+
+    /// The ids of a text. `<|endoftext|>` and other added tokens are recognised in it.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] where the tokenizer has no token for a part of it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.0.encode_fast(text, false);
+        Ok(encoding.map_err(|error| Error::Prompt(format!("cannot tokenize: {error}")))?.get_ids().to_vec())
+    }
+
+    /// The text of ids, with U+FFFD for bytes that are not UTF-8. Ids that have no token have no text.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] where the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.0.decode(ids, false).map_err(|error| Error::Prompt(format!("cannot turn tokens into text: {error}")))
+    }
+
+    /// What the vocabulary calls a token, in GPT-2's spelling of bytes.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.0.id_to_token(id)
+    }
+}
+
+/// GPT-2's tokenizer from the files that it came in before `tokenizer.json`.
+fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
+    let name = |path: &Path| path.to_string_lossy().into_owned();
+    if !merges.exists() {
+        return Err(Error::tokenizer(merges, "missing; vocab.json needs it"));
+    }
+    let bpe = BPE::from_file(&name(vocab), &name(merges)).build();
+    let bpe = bpe.map_err(|error| Error::tokenizer(vocab, error.to_string()))?;
+    let mut inner = Inner::new(bpe);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    inner.with_decoder(Some(ByteLevel::default()));
+
+    let failed = |error: tokenizers::Error| Error::tokenizer(added, error.to_string());
+    // In the vocabulary, yet not made of bytes: it must be recognised before the text is split.
+    if inner.token_to_id(END_OF_TEXT).is_some() {
+        inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(failed)?;
+    }
+    if added.exists() {
+        let text = std::fs::read_to_string(added).map_err(|source| Error::read(added, source))?;
+        let tokens: BTreeMap<String, u32> =
+            serde_json::from_str(&text).map_err(|error| Error::tokenizer(added, error.to_string()))?;
+        let mut by_id: Vec<_> = tokens.into_iter().collect();
+        by_id.sort_by_key(|(_, id)| *id);
+        for (token, id) in by_id {
+            inner.add_tokens([AddedToken::from(token.as_str(), false)]).map_err(failed)?;
+            // The library numbers added tokens itself, from the end of the vocabulary on.
+            let given = inner.token_to_id(&token);
+            if given != Some(id) {
+                let reason = format!("token {token:?} has id {id}; after the tokens before it, {given:?} was next");
+                return Err(Error::tokenizer(added, reason));
+            }
+        }
+    }
+    Ok(inner)
+}
+
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Text that grows by tokens: gives out what is certain, keeps what is not.
+///
+/// Not certain are a character whose bytes have not all come, and the beginning of what may become a stop string.
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    stop: &'a [String],
+    /// Tokens whose text is not all given out: they end inside a character.
+    tokens: Vec<u32>,
+    /// Bytes of these tokens' text that were taken already.
+    taken: usize,
+    /// Text that may be the beginning of a stop string.
+    held: String,
+}
+
+/// What a token added to a [`TextStream`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// More text, or none yet.
+    Text(String),
+    /// The text up to a stop string, which has appeared.
+    Stopped(String),
+}
+
+impl<'a> TextStream<'a> {
+    /// An empty text that ends where one of `stop` appears; none of them is empty.
+    pub fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
+        Self { tokenizer, stop, tokens: Vec::new(), taken: 0, held: String::new() }
+    }
+
+    /// Adds a token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn push(&mut self, token: u32) -> Result<Piece> {
+        self.tokens.push(token);
+        let text = self.tokenizer.decode(&self.tokens)?;
+        // One replacement character at the end stands for bytes that more bytes may complete.
+        let certain = text.strip_suffix('\u{FFFD}').unwrap_or(&text);
+        self.held.push_str(certain.get(self.taken..).unwrap_or_default());
+        if certain.len() == text.len() {
+            self.tokens.clear();
+            self.taken = 0;
+        } else {
+            self.taken = self.taken.max(certain.len());
+        }
+        Ok(self.release())
+    }
+
+    /// The rest, when no more tokens come.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn finish(mut self) -> Result<String> {
+        let text = self.tokenizer.decode(&self.tokens)?;
+        self.held.push_str(text.get(self.taken..).unwrap_or_default());
+        Ok(self.held)
+    }
+
+    fn release(&mut self) -> Piece {
+        if let Some(end) = self.stop.iter().filter_map(|stop| self.held.find(stop)).min() {
+            self.held.truncate(end);
+            self.tokens.clear();
+            return Piece::Stopped(std::mem::take(&mut self.held));
+        }
+        let may_begin_stop = |start: &usize| self.stop.iter().any(|stop| stop.starts_with(&self.held[*start..]));
+        let starts = self.held.char_indices().map(|(start, _)| start);
+        let certain = starts.into_iter().find(may_begin_stop).unwrap_or(self.held.len());
+        let rest = self.held.split_off(certain);
+        Piece::Text(std::mem::replace(&mut self.held, rest))
+    }
+}
