@@ -17,8 +17,8 @@ override FIRST_OUT: u32;       // the part's first feature
 override OUT_WIDTH: u32;       // width of an output row
 
 @group(0) @binding(1) var<storage, read> input: array<vec4f>;          // (rows, IN)
-@group(0) @binding(2) var<storage, read_write> output: array<f32>;     // (rows, OUT_WIDTH)
-@group(0) @binding(3) var<storage, read> bias: array<f32>;             // (OUT_WIDTH)
+@group(0) @binding(2) var<storage, read_write> output: array<vec4f>;   // (rows, OUT_WIDTH)
+@group(0) @binding(3) var<storage, read> bias: array<vec4f>;           // (OUT_WIDTH)
 
 const TILE_ROWS: u32 = 32u;
 const TILE_FEATURES: u32 = 64u;
@@ -28,6 +28,7 @@ const LANES: u32 = 128u;       // 8 x 16 lanes of 4 x 4 cells
 var<workgroup> input_tile: array<vec4f, TILE_ROWS * SLICE>;
 var<workgroup> weight_tile: array<vec4f, TILE_FEATURES * SLICE>;
 
+// What one lane has computed: four rows by four features.
 struct Cells {
     first_row: u32,
     first_feature: u32,        // within this part of the weight
@@ -37,9 +38,10 @@ struct Cells {
 @compute @workgroup_size(LANES)
 fn matmul(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let cells = multiply_tile(tile, lane);
-    for (var cell = 0u; cell < 16u; cell++) {
-        if owns_cell(cells, cell) {
-            output[output_index(cells, cell)] = cell_sum(cells, cell);
+    if cells.first_feature < OUT {
+        for (var row = 0u; row < 4u; row++) {
+            let sums = cells.sums[row];
+            output[output_index(cells, row)] = without_padding(sums, cells);
         }
     }
 }
@@ -47,9 +49,10 @@ fn matmul(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) l
 @compute @workgroup_size(LANES)
 fn matmul_bias(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let cells = multiply_tile(tile, lane);
-    for (var cell = 0u; cell < 16u; cell++) {
-        if owns_cell(cells, cell) {
-            output[output_index(cells, cell)] = cell_sum(cells, cell) + bias[feature(cells, cell)];
+    if cells.first_feature < OUT {
+        for (var row = 0u; row < 4u; row++) {
+            let sums = cells.sums[row];
+            output[output_index(cells, row)] = without_padding(sums + bias[bias_index(cells)], cells);
         }
     }
 }
@@ -57,9 +60,10 @@ fn matmul_bias(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_ind
 @compute @workgroup_size(LANES)
 fn matmul_bias_gelu(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let cells = multiply_tile(tile, lane);
-    for (var cell = 0u; cell < 16u; cell++) {
-        if owns_cell(cells, cell) {
-            output[output_index(cells, cell)] = gelu(cell_sum(cells, cell) + bias[feature(cells, cell)]);
+    if cells.first_feature < OUT {
+        for (var row = 0u; row < 4u; row++) {
+            let sums = cells.sums[row];
+            output[output_index(cells, row)] = without_padding(gelu(sums + bias[bias_index(cells)]), cells);
         }
     }
 }
@@ -67,9 +71,10 @@ fn matmul_bias_gelu(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocatio
 @compute @workgroup_size(LANES)
 fn matmul_residual(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let cells = multiply_tile(tile, lane);
-    for (var cell = 0u; cell < 16u; cell++) {
-        if owns_cell(cells, cell) {
-            output[output_index(cells, cell)] += cell_sum(cells, cell);
+    if cells.first_feature < OUT {
+        for (var row = 0u; row < 4u; row++) {
+            let sums = cells.sums[row];
+            output[output_index(cells, row)] += without_padding(sums, cells);
         }
     }
 }
@@ -77,29 +82,27 @@ fn matmul_residual(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation
 @compute @workgroup_size(LANES)
 fn matmul_bias_residual(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let cells = multiply_tile(tile, lane);
-    for (var cell = 0u; cell < 16u; cell++) {
-        if owns_cell(cells, cell) {
-            output[output_index(cells, cell)] += cell_sum(cells, cell) + bias[feature(cells, cell)];
+    if cells.first_feature < OUT {
+        for (var row = 0u; row < 4u; row++) {
+            let sums = cells.sums[row];
+            output[output_index(cells, row)] += without_padding(sums + bias[bias_index(cells)], cells);
         }
     }
 }
 
-// Cell 4 * r + f is row r, feature f of a lane's sixteen.
-fn cell_sum(cells: Cells, cell: u32) -> f32 {
-    var sums = cells.sums;
-    return sums[cell / 4u][cell % 4u];
+// The lane's four features, counted in fours over the whole weight.
+fn bias_index(cells: Cells) -> u32 {
+    return (FIRST_OUT + cells.first_feature) / 4u;
 }
 
-fn owns_cell(cells: Cells, cell: u32) -> bool {
-    return cells.first_feature + cell % 4u < OUT;
+fn output_index(cells: Cells, row: u32) -> u32 {
+    return (cells.first_row + row) * (padded(OUT_WIDTH) / 4u) + bias_index(cells);
 }
 
-fn feature(cells: Cells, cell: u32) -> u32 {
-    return FIRST_OUT + cells.first_feature + cell % 4u;
-}
-
-fn output_index(cells: Cells, cell: u32) -> u32 {
-    return (cells.first_row + cell / 4u) * padded(OUT_WIDTH) + feature(cells, cell);
+// Features past the end have no weights: they took the last one's, and their sums, which would land in the output's
+// padding, become zero.
+fn without_padding(values: vec4f, cells: Cells) -> vec4f {
+    return select(vec4f(), values, cells.first_feature + vec4u(0u, 1u, 2u, 3u) < vec4u(OUT));
 }
 
 fn multiply_tile(tile: vec3u, lane: u32) -> Cells {
@@ -116,20 +119,15 @@ fn multiply_tile(tile: vec3u, lane: u32) -> Cells {
     let staged_input = lane % SLICE;
     let staged_feature = lane / 2u;
     let staged_group = lane % 2u;
-    // Features past the end repeat the last one; their sums are not stored.
     let weight_row = min(tile_feature + staged_feature, OUT - 1u) * n_groups;
     let input_row = (tile_row + staged_row) * n_groups * 2u;
 
     var sums = array<vec4f, 4>();
     for (var slice = 0u; slice < n_groups; slice += 2u) {
-        var input_part = vec4f();
-        if slice * 2u + staged_input < n_groups * 2u {
-            input_part = input[input_row + slice * 2u + staged_input];
-        }
-        var weight_part = Group();
-        if slice + staged_group < n_groups {
-            weight_part = weight_group(weight_row + slice + staged_group);
-        }
+        // The last slice may be half empty: what is staged there is not used.
+        let used = min(SLICE, 2u * (n_groups - slice));
+        let input_part = input[input_row + min(2u * slice + staged_input, 2u * n_groups - 1u)];
+        let weight_part = weight_group(weight_row + min(slice + staged_group, n_groups - 1u));
         // The lanes are done with the slice before this one.
         workgroupBarrier();
         input_tile[staged_row * SLICE + staged_input] = input_part;
@@ -137,7 +135,7 @@ fn multiply_tile(tile: vec3u, lane: u32) -> Cells {
         weight_tile[staged_feature * SLICE + staged_group * 2u + 1u] = weight_part.high;
         workgroupBarrier();
 
-        for (var k = 0u; k < SLICE; k++) {
+        for (var k = 0u; k < used; k++) {
             let weight_0 = weight_tile[lane_feature * SLICE + k];
             let weight_1 = weight_tile[(lane_feature + 1u) * SLICE + k];
             let weight_2 = weight_tile[(lane_feature + 2u) * SLICE + k];

@@ -104,7 +104,7 @@ const TILE_FEATURES: usize = 64;
 const VECTOR_FEATURES: usize = 4;
 
 /// Positions of a split of `attention` where rows are few.
-const FEW_SPLIT: usize = 256;
+pub const FEW_SPLIT: usize = 256;
 
 /// Lanes of the kernels that walk along a row.
 const ROW_LANES: u32 = 256;

@@ -56,8 +56,9 @@ impl Tensor {
     /// [`Error::OutOfMemory`] where the GPU cannot hold it.
     pub async fn new(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
         let row_bytes = padded(width) as u64 * format.bytes();
-        // One workgroup a row must stay possible within one part, whose count is limited to 65,535.
-        let part_rows = ((gpu.max_binding() / row_bytes) as usize).clamp(1, 65_535);
+        // Whole groups of eight rows, so that a kernel which computes neighbouring features finds them in one part;
+        // and few enough for one workgroup a row, of which a launch has at most 65,535.
+        let part_rows = ((gpu.max_binding() / row_bytes) as usize / 8 * 8).clamp(8, 65_528);
         Self::allocate(gpu, name, [rows, width], format, part_rows).await
     }
 
@@ -155,10 +156,10 @@ impl Tensor {
         }
     }
 
-    /// Queues a write of 32-bit elements, dense rows from row 0 on.
+    /// Queues a write of dense rows from row 0 on.
     ///
     /// # Panics
-    /// Where `values` are not whole rows, or the elements are not 32 bits wide.
+    /// Where `values` are not whole rows, or `T` is not of the element's size.
     pub fn write_elements<T: bytemuck::Pod>(&self, gpu: &Gpu, values: &[T]) {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
         let mut bytes = Vec::with_capacity(values.len() * size_of::<T>());
@@ -169,7 +170,7 @@ impl Tensor {
         self.write(gpu, 0, &bytes);
     }
 
-    /// Reads the first `rows` rows back, without padding, as elements of `T`. Allocates; for tests and inspection.
+    /// Reads the first `rows` rows back, without padding. Allocates; for tests and inspection.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the GPU failed before or during the read.
@@ -177,12 +178,24 @@ impl Tensor {
     /// # Panics
     /// Where `T` is not of the element's size or the tensor is in parts.
     pub async fn read<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
+        let padded_rows = self.read_padded(gpu, rows).await?;
+        Ok(padded_rows.chunks(padded(self.width)).flat_map(|row| &row[..self.width]).copied().collect())
+    }
+
+    /// The same with padding.
+    ///
+    /// # Errors
+    /// As [`Tensor::read`].
+    ///
+    /// # Panics
+    /// As [`Tensor::read`].
+    pub async fn read_padded<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
-        let readback = super::Readback::new(gpu, &self.name, (rows * self.row_bytes()) as u64).await?;
+        let bytes = rows * self.row_bytes();
+        let readback = super::Readback::new(gpu, &self.name, bytes as u64).await?;
         let mut submission = Submission::new(gpu, &self.name);
         submission.read(self, rows, &readback);
         submission.submit();
-        let padded_rows: Vec<T> = readback.take(gpu, rows * self.row_bytes()).await?;
-        Ok(padded_rows.chunks(padded(self.width)).flat_map(|row| &row[..self.width]).copied().collect())
+        readback.take(gpu, bytes).await
     }
 }
