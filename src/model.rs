@@ -27,7 +27,7 @@ use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::{Created, Format, Gpu, Plan, Readback, StepSize, Submission, Tensor, padded};
+use crate::gpu::{Format, Gpu, Plan, Readback, StepSize, Submission, Tensor, padded};
 use crate::kernels::{Kernels, Regime, Row, TILE_ROWS, mixture_width};
 use crate::weights::{Block, Progress, Weights};
 
@@ -192,11 +192,6 @@ impl Model {
     pub fn launches(&self) -> usize {
         let Plans { embed, blocks, head } = &self.few;
         [embed, head, &self.argmax].into_iter().chain(blocks).map(|plan| plan.dispatches().len()).sum()
-    }
-
-    /// Objects that were created on the GPU so far; decoding creates none.
-    pub fn created(&self) -> Created {
-        self.gpu.created()
     }
 
     /// Appends `tokens` to a slot's sequence and returns the logits that follow the last one, vocab_size of them.

@@ -11,15 +11,14 @@ use std::path::{Path, PathBuf};
 
 use common::{assert_close, block_on, gpu, open};
 use gptj::gpu::{Gpu, GpuOptions};
-use gptj::{Checkpoint, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions, Tokenizer};
+use gptj::{Budget, Checkpoint, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions};
 use safetensors::SafeTensors;
 
 /// Of a stage's largest number: 2^-10 for a driver that rounds the cache towards zero, twice that for passing through
 /// up to five blocks.
 const TOLERANCE: f32 = 1.0 / 512.0;
 
-const GOLDENS: [&str; 7] =
-    ["tiny", "wide_head", "narrow_mlp", "odd_widths", "whole_head", "sharded", "shakespeare"];
+const GOLDENS: [&str; 7] = ["tiny", "wide_head", "narrow_mlp", "odd_widths", "whole_head", "sharded", "shakespeare"];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -117,4 +116,129 @@ fn greedy_text_equals_transformers() {
         while block_on(generation.next()).expect("the GPU works").is_some() {}
         assert_eq!(generation.tokens(), &reference.greedy[..decided], "{name}");
     }
+}
+
+/// Tokens of a made-up text.
+fn prompt(length: usize, vocab_size: usize) -> Vec<u32> {
+    (0..length).map(|i| ((i * i * 31 + i * 7 + 3) % vocab_size) as u32).collect()
+}
+
+fn assert_logits_close(what: &str, got: &[f32], want: &[f32]) {
+    let largest = want.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    // Both ran here, with the same rounding of the cache; only the order of sums may differ, and what its last bits do
+    // to a rounding of the cache now and then.
+    assert_close(what, got, want, TOLERANCE / 4.0 * largest, 0.0);
+}
+
+/// A prompt in one go, in chunks of any size, and token by token gives the same logits. The prompt is long enough for
+/// its history to be split.
+#[test]
+fn prefill_equals_one_by_one_and_chunks_are_invisible() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, "shakespeare", LoadOptions::default());
+    let tokens = prompt(300, model.config().vocab_size);
+    let at_once = block_on(model.logits(0, &tokens)).expect("the GPU works");
+
+    model.truncate(0, 0);
+    let mut one_by_one = Vec::new();
+    for token in &tokens {
+        one_by_one = block_on(model.logits(0, &[*token])).expect("the GPU works");
+    }
+    assert_logits_close("one by one", &one_by_one, &at_once);
+
+    for chunk in [32, 96] {
+        let mut model = load(&gpu, "shakespeare", LoadOptions { chunk, ..LoadOptions::default() });
+        let in_chunks = block_on(model.logits(0, &tokens)).expect("the GPU works");
+        assert_logits_close(&format!("chunks of {chunk}"), &in_chunks, &at_once);
+    }
+
+    // Feeding a text in two parts is feeding it whole, also from the middle of it on again.
+    for split in [1, 9, 128] {
+        model.truncate(0, split);
+        let continued = block_on(model.logits(0, &tokens[split..])).expect("the GPU works");
+        assert_logits_close(&format!("from token {split} on"), &continued, &at_once);
+    }
+}
+
+/// What a sequence gives does not depend on what other slots hold.
+#[test]
+fn slots_do_not_see_each_other() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, "tiny", LoadOptions { n_slots: 3, ..LoadOptions::default() });
+    let tokens = prompt(40, model.config().vocab_size);
+    let others = prompt(60, model.config().vocab_size)[17..].to_vec();
+    let alone = block_on(model.logits(0, &tokens)).expect("the GPU works");
+    block_on(model.logits(1, &others)).expect("the GPU works");
+    let in_slot_2 = block_on(model.logits(2, &tokens)).expect("the GPU works");
+    assert_eq!(in_slot_2, alone);
+}
+
+/// A GPU with small bindings has the large matrices in parts and computes the same, bit by bit.
+#[test]
+fn small_bindings_change_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let Some(small) = open(GpuOptions { max_binding: 40 << 10, ..GpuOptions::default() }) else { return };
+    let [whole, in_parts] = [gpu, small].map(|gpu| {
+        let mut model = load(&gpu, "tiny", LoadOptions { chunk: 32, ..LoadOptions::default() });
+        let tokens = prompt(20, model.config().vocab_size);
+        (block_on(model.logits(0, &tokens)).expect("the GPU works"), model.launches())
+    });
+    assert!(in_parts.1 > whole.1, "wte and lm_head take more launches in parts");
+    assert_eq!(in_parts.0, whole.0);
+}
+
+/// After the first token, decoding replays: it creates nothing on the GPU and allocates no memory there.
+#[test]
+fn decoding_creates_nothing() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, "tiny", LoadOptions::default());
+    let tokens = prompt(20, model.config().vocab_size);
+    let mut next = block_on(model.most_likely(0, &tokens)).expect("the GPU works");
+    next = block_on(model.most_likely(0, &[next])).expect("the GPU works");
+    let (created, allocated) = (gpu.created(), gpu.allocated_bytes());
+    assert!(created.buffers > 0 && created.bind_groups > 0 && created.pipelines > 0);
+    for _ in 0..20 {
+        next = block_on(model.most_likely(0, &[next])).expect("the GPU works");
+        assert_eq!(gpu.created(), created);
+        assert_eq!(gpu.allocated_bytes(), allocated);
+    }
+}
+
+/// The engine's own account of a model's memory is what it allocates.
+#[test]
+fn the_budget_is_what_is_allocated() {
+    let Some(gpu) = gpu() else { return };
+    let before = gpu.created().buffer_bytes;
+    let checkpoint = checkpoint("odd_widths");
+    let options = LoadOptions { chunk: 40, n_slots: 2 };
+    let _model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
+    // The rest is the memory for reading results back.
+    let logits = 8 * gptj::gpu::padded(checkpoint.config().vocab_size) as u64 * 4;
+    assert_eq!(gpu.created().buffer_bytes - before, Budget::new(checkpoint.config(), &options).total() + logits);
+}
+
+/// The token that ends a text is the last one; generation_config.json says which it is, before config.json.
+#[test]
+fn end_of_text_ends_the_text() {
+    let Some(gpu) = gpu() else { return };
+    let reference = Reference::read("narrow_mlp");
+    let end = reference.greedy[5];
+    let length = 1 + reference.greedy.iter().position(|&token| token == end).expect("it is in there");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("narrow_mlp").join(file), directory.path().join(file)).expect("a copy");
+    }
+    let text = format!(r#"{{"eos_token_id": [{end}, 7777]}}"#);
+    std::fs::write(directory.path().join("generation_config.json"), text).expect("a file");
+
+    let checkpoint = Checkpoint::open(directory.path()).expect("a sound checkpoint");
+    let mut model = block_on(Model::load(&gpu, &checkpoint, &LoadOptions::default(), |_| ())).expect("it fits");
+    let options = GenerateOptions {
+        sampling: SamplingOptions { greedy: true, ..SamplingOptions::default() },
+        ..GenerateOptions::default()
+    };
+    let mut generation = Generation::new(&mut model, None, &reference.tokens, &options).expect("a good prompt");
+    while block_on(generation.next()).expect("the GPU works").is_some() {}
+    assert_eq!(generation.tokens(), &reference.greedy[..length]);
+    assert_eq!(generation.finish_reason(), Some(FinishReason::Stop));
 }

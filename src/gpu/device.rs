@@ -1,6 +1,6 @@
 //! An open GPU: device and queue, what it can do, what went wrong on it, and what was created on it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wgpu::util::StagingBelt;
@@ -54,6 +54,7 @@ struct Inner {
 #[derive(Default)]
 struct Counters {
     buffers: AtomicUsize,
+    buffer_bytes: AtomicU64,
     bind_groups: AtomicUsize,
     pipelines: AtomicUsize,
 }
@@ -63,6 +64,8 @@ struct Counters {
 pub struct Created {
     /// Buffers of any kind.
     pub buffers: usize,
+    /// Bytes of these buffers.
+    pub buffer_bytes: u64,
     /// Bind groups.
     pub bind_groups: usize,
     /// Compute pipelines.
@@ -144,9 +147,16 @@ impl Gpu {
         let counters = &self.0.created;
         Created {
             buffers: counters.buffers.load(Ordering::Relaxed),
+            buffer_bytes: counters.buffer_bytes.load(Ordering::Relaxed),
             bind_groups: counters.bind_groups.load(Ordering::Relaxed),
             pipelines: counters.pipelines.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes that the allocator holds of the GPU's memory, for buffers of the engine and of wgpu itself; `None` where
+    /// the API allocates by itself.
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.device().generate_allocator_report().map(|report| report.total_reserved_bytes)
     }
 
     /// Reports the first failure since the GPU was opened, if there was one.
@@ -191,6 +201,7 @@ impl Gpu {
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         let buffer = self.device().create_buffer(&descriptor);
         self.0.created.buffers.fetch_add(1, Ordering::Relaxed);
+        self.0.created.buffer_bytes.fetch_add(size, Ordering::Relaxed);
         let errors = [validation.pop(), memory.pop()];
         for error in errors {
             if let Some(error) = error.await {

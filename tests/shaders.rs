@@ -1,0 +1,144 @@
+//! Every shader in every specialisation, without a GPU: it parses, validates and translates to the languages of all
+//! drivers, and it agrees with the host about names, bindings and layouts.
+
+#[path = "common/constants.rs"]
+mod constants;
+
+use std::collections::BTreeSet;
+use std::mem::offset_of;
+use std::path::Path;
+
+use constants::constants_of;
+use gptj::gpu::{Specialisation, stitch};
+use gptj::kernels::{IMPORTS, Row, SHADERS};
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::{PipelineConstants, hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+
+/// Each shader in each specialisation: a name for messages, its text, its entry points.
+fn stitched() -> impl Iterator<Item = (String, String, &'static [&'static str])> {
+    SHADERS.iter().flat_map(|(shader, entry_points)| {
+        Specialisation::ALL.into_iter().map(|specialisation| {
+            let name = format!("{} ({specialisation:?})", shader.name);
+            (name, stitch(*shader, IMPORTS, specialisation), *entry_points)
+        })
+    })
+}
+
+fn parse(name: &str, text: &str) -> Module {
+    naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{name}:\n{}", error.emit_to_string(text)))
+}
+
+fn validate(name: &str, module: &Module) -> ModuleInfo {
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(module);
+    info.unwrap_or_else(|error| panic!("{name}: {error:?}"))
+}
+
+#[test]
+fn every_shader_translates_to_every_driver_language() {
+    for (name, text, entry_points) in stitched() {
+        let module = parse(&name, &text);
+        let info = validate(&name, &module);
+        let mut constants = PipelineConstants::default();
+        constants.extend(constants_of(&text).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        for &entry_point in entry_points {
+            let what = format!("{entry_point} of {name}");
+            let stage = (ShaderStage::Compute, entry_point);
+            let (module, info) = process_overrides(&module, &info, Some(stage), &constants)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+
+            let options = spv::PipelineOptions { shader_stage: stage.0, entry_point: entry_point.to_owned() };
+            let spirv = spv::write_vec(&module, &info, &spv::Options::default(), Some(&options));
+            assert!(!spirv.unwrap_or_else(|error| panic!("{what} to SPIR-V: {error}")).is_empty());
+
+            let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
+            let pipeline = msl::PipelineOptions {
+                entry_point: Some((stage.0, entry_point.to_owned())),
+                ..msl::PipelineOptions::default()
+            };
+            let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
+                .unwrap_or_else(|error| panic!("{what} to MSL: {error}"));
+            assert!(metal.contains("kernel void"), "{what} is a Metal kernel");
+
+            let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..hlsl::Options::default() };
+            let pipeline = hlsl::PipelineOptions { entry_point: Some((stage.0, entry_point.to_owned())) };
+            let mut text = String::new();
+            hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{what} to HLSL: {error}"));
+            assert!(text.contains("numthreads"), "{what} is an HLSL compute shader");
+        }
+    }
+}
+
+/// A file that nobody uses, or an entry point that no launcher can know of, is a mistake.
+#[test]
+fn the_table_of_shaders_is_the_folder() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files = |folder: &Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).expect("the shaders' folder");
+        entries
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
+            .filter_map(|name| name.strip_suffix(".wgsl").map(str::to_owned))
+            .collect()
+    };
+    let table: BTreeSet<_> = SHADERS.iter().map(|(shader, _)| shader.name.to_owned()).collect();
+    assert_eq!(files(&folder), table);
+
+    let shared = files(&folder.join("shared"))
+        .into_iter()
+        .map(|name| std::fs::read_to_string(folder.join("shared").join(name + ".wgsl")).expect("a shared file"));
+    let imports = IMPORTS.iter().flat_map(|import| [Some(import.text), import.alternative.map(|(_, text)| text)]);
+    let imports: BTreeSet<_> = imports.flatten().map(str::to_owned).collect();
+    assert_eq!(shared.collect::<BTreeSet<_>>(), imports);
+
+    for (name, text, entry_points) in stitched() {
+        let module = parse(&name, &text);
+        let in_file: BTreeSet<_> = module.entry_points.iter().map(|entry_point| entry_point.name.as_str()).collect();
+        assert_eq!(in_file, entry_points.iter().copied().collect(), "entry points of {name}");
+    }
+}
+
+/// Bindings are numbered from 0 without gaps, at most eight are storage buffers, every one says which shape it has,
+/// and inputs are read-only, since two kernels that read one buffer may overlap.
+#[test]
+fn bindings_are_numbered_and_described() {
+    for (name, text, _) in stitched() {
+        let module = parse(&name, &text);
+        let bindings: BTreeSet<_> = module.global_variables.iter().filter_map(|(_, v)| v.binding).collect();
+        let numbers: Vec<_> = bindings.iter().map(|binding| (binding.group, binding.binding)).collect();
+        let expected: Vec<_> = (0..numbers.len() as u32).map(|number| (0, number)).collect();
+        assert_eq!(numbers, expected, "bindings of {name}");
+        assert!(numbers.len() <= 8, "{name} binds at most eight buffers");
+        for (_, variable) in module.global_variables.iter() {
+            if let AddressSpace::Storage { access } = variable.space {
+                assert!(access == StorageAccess::LOAD || access == StorageAccess::LOAD | StorageAccess::STORE);
+            }
+        }
+        for line in text.lines().filter(|line| line.starts_with("@group")) {
+            let comment = line.split_once("// (").map(|(_, comment)| comment);
+            assert!(comment.is_some_and(|comment| comment.contains(')')), "{name}: no shape beside {line}");
+        }
+    }
+}
+
+/// The structs that host and shaders share have the same layout on both sides.
+#[test]
+fn shared_structs_have_one_layout() {
+    for (name, text, _) in stitched() {
+        let module = parse(&name, &text);
+        let Some((_, row)) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Row")) else { continue };
+        let TypeInner::Struct { members, span } = &row.inner else { panic!("Row is a struct in {name}") };
+        assert_eq!(*span as usize, size_of::<Row>(), "the size of Row in {name}");
+        let in_shader: Vec<_> =
+            members.iter().map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize)).collect();
+        let on_host = [
+            ("token", offset_of!(Row, token)),
+            ("slot", offset_of!(Row, slot)),
+            ("position", offset_of!(Row, position)),
+        ];
+        assert_eq!(in_shader, on_host, "the fields of Row in {name}");
+    }
+}
