@@ -1,0 +1,62 @@
+//! `cargo xtask test`: what must hold before a change lands, cheapest step first.
+//!
+//! A step is one cargo command. The steps that only check code share their build of the
+//! dependencies, and so do those that run it, so nothing is compiled more than twice.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::drivers::Driver;
+use crate::{setup, shell};
+
+/// All steps, on whatever adapter the machine has.
+pub(crate) fn all() -> Result<()> {
+    setup::vulkan()?;
+    let mut doc = shell::cargo("doc --workspace --no-deps");
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    run(vec![
+        ("format", shell::cargo("fmt --all --check")),
+        ("lints", shell::cargo("clippy --workspace --all-targets -- -D warnings")),
+        ("documentation", doc),
+        ("library alone", shell::cargo("check --package gptj --lib --no-default-features")),
+        ("tests", tests()),
+        ("second WGSL compiler", shell::cargo("xtask tint")),
+    ])
+}
+
+/// The tests on one driver; no other step depends on it.
+pub(crate) fn tests_on(driver: &Driver) -> Result<()> {
+    setup::vulkan()?;
+    let mut tests = tests();
+    driver.select(&mut tests)?;
+    run(vec![("tests", tests)])
+}
+
+fn tests() -> Command {
+    let mut tests = shell::cargo("test --workspace");
+    // Without it, a test that finds no adapter would only say that it was skipped.
+    tests.env("GPTJ_REQUIRE_GPU", "1");
+    tests
+}
+
+/// Runs the steps up to the first that fails, then prints how each went and how long it took.
+fn run(steps: Vec<(&str, Command)>) -> Result<()> {
+    let mut outcome = Ok(());
+    let mut summary = Vec::new();
+    for (name, mut command) in steps {
+        if outcome.is_err() {
+            summary.push(format!("{name:<22}not run"));
+            continue;
+        }
+        println!("\n== {name}");
+        let start = Instant::now();
+        outcome = shell::run(&mut command);
+        let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
+        let seconds = start.elapsed().as_secs_f32();
+        summary.push(format!("{name:<22}{verdict} {seconds:>8.1} s"));
+    }
+    println!("\n{}", summary.join("\n"));
+    outcome
+}

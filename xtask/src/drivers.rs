@@ -1,0 +1,153 @@
+//! The Vulkan drivers that `cargo xtask test --driver` can run the tests on.
+//!
+//! | name | driver | why it matters |
+//! |---|---|---|
+//! | `lavapipe` | Mesa's, as installed | the everyday one: f16, subgroups of 8 |
+//! | `lavapipe-22` | Mesa 22.3, Debian 12's own | an old compiler and old limits |
+//! | `lavapipe-next` | Mesa's newest, from Debian sid | cooperative matrices |
+//! | `swiftshader` | Google's, from Debian's Chromium | no f16, subgroups of 4, ten storage buffers |
+//!
+//! All but the first are unpacked under `target/drivers/` and leave the machine as it is. They run
+//! on the CPU, and what they are is for this file alone to know: a test sees a Vulkan driver.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, bail, ensure};
+
+use crate::{setup, shell};
+
+/// A Vulkan driver, by the name that the command line has for it.
+#[derive(Clone)]
+pub(crate) enum Driver {
+    Lavapipe,
+    Lavapipe22,
+    LavapipeNext,
+    SwiftShader,
+    /// Any other, by its ICD file, which is how a driver makes itself known to the Vulkan loader.
+    Icd(PathBuf),
+}
+
+impl FromStr for Driver {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "lavapipe" => Self::Lavapipe,
+            "lavapipe-22" => Self::Lavapipe22,
+            "lavapipe-next" => Self::LavapipeNext,
+            "swiftshader" => Self::SwiftShader,
+            path if path.ends_with(".json") => {
+                let path = std::path::absolute(path)?;
+                ensure!(path.is_file(), "there is no such ICD file");
+                Self::Icd(path)
+            }
+            _ => bail!(
+                "there are lavapipe, lavapipe-22, lavapipe-next, swiftshader, and any driver by \
+                 the path of its ICD file, which ends in .json"
+            ),
+        })
+    }
+}
+
+impl Driver {
+    /// Has the command use this driver and no other, after downloading it where need be.
+    pub(crate) fn select(&self, command: &mut Command) -> Result<()> {
+        let icd = match self {
+            Self::Lavapipe => installed_lavapipe()?,
+            Self::Lavapipe22 => {
+                let folder = unpacked(
+                    "lavapipe-22",
+                    &["mesa-vulkan-drivers/bookworm", "libllvm15/bookworm"],
+                    "usr/lib/x86_64-linux-gnu",
+                    &["libvulkan_lvp.so", "libLLVM-15.so.1"],
+                )?;
+                command.env("LD_LIBRARY_PATH", &folder);
+                folder.join(ICD)
+            }
+            Self::LavapipeNext => {
+                let system = debian_sid()?;
+                // The driver needs the C library that it was built for, and a process has but one,
+                // so that system's own loader starts the tests.
+                let libraries = system.join("usr/lib/x86_64-linux-gnu");
+                command.env(
+                    "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER",
+                    format!(
+                        "{} --library-path {}",
+                        libraries.join("ld-linux-x86-64.so.2").display(),
+                        libraries.display()
+                    ),
+                );
+                system.join("usr/share/vulkan/icd.d/lvp_icd.json")
+            }
+            Self::SwiftShader => {
+                unpacked("swiftshader", &["chromium-common"], "usr/lib/chromium", &["libvk_swiftshader.so"])?.join(ICD)
+            }
+            Self::Icd(path) => path.clone(),
+        };
+        // Loaders before 1.3.207 read only the second; later ones prefer the first.
+        command.env("VK_DRIVER_FILES", &icd).env("VK_ICD_FILENAMES", &icd);
+        Ok(())
+    }
+}
+
+/// The name of the ICD file that `unpacked` writes.
+const ICD: &str = "icd.json";
+
+/// The ICD file of the lavapipe that the system has; some name the architecture in it.
+fn installed_lavapipe() -> Result<PathBuf> {
+    ["/usr/local/share", "/usr/share", "/etc"]
+        .iter()
+        .filter_map(|folder| Path::new(folder).join("vulkan/icd.d").read_dir().ok())
+        .flatten()
+        .flatten()
+        .find(|file| file.file_name().to_string_lossy().starts_with("lvp_icd"))
+        .map(|file| file.path())
+        .context("lavapipe is not installed: install Mesa's Vulkan drivers")
+}
+
+/// A folder with libraries that Debian packages have in `place`, and an ICD file for the first of them.
+fn unpacked(name: &str, packages: &[&str], place: &str, libraries: &[&str]) -> Result<PathBuf> {
+    ensure_supported()?;
+    setup::folder(&format!("drivers/{name}"), |folder| {
+        let (packed, unpacked) = (folder.join("packed"), folder.join("unpacked"));
+        fs::create_dir(&packed)?;
+        setup::apt_download(packages, &packed)?;
+        for package in packed.read_dir()? {
+            shell::run(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(&unpacked))?;
+        }
+        for library in libraries {
+            fs::rename(unpacked.join(place).join(library), folder.join(library))
+                .with_context(|| format!("{} has no {place}/{library}", packages.join(" or ")))?;
+        }
+        fs::remove_dir_all(packed)?;
+        fs::remove_dir_all(unpacked)?;
+        // A library path with a slash is relative to the ICD file, so the folder may get another name.
+        let icd = format!(
+            r#"{{"file_format_version": "1.0.0", "ICD": {{"library_path": "./{}", "api_version": "1.1.0"}}}}"#,
+            libraries[0]
+        );
+        Ok(fs::write(folder.join(ICD), icd)?)
+    })
+}
+
+/// A folder with a minimal Debian sid and its Mesa.
+fn debian_sid() -> Result<PathBuf> {
+    ensure_supported()?;
+    setup::folder("drivers/lavapipe-next", |folder| {
+        setup::programs(&[("debootstrap", "debootstrap")], "install debootstrap")?;
+        shell::run(
+            setup::as_root("debootstrap")?
+                .args(["--variant=minbase", "--include=mesa-vulkan-drivers,libvulkan1", "sid"])
+                .arg(folder)
+                .arg("http://deb.debian.org/debian"),
+        )
+    })
+}
+
+fn ensure_supported() -> Result<()> {
+    ensure!(cfg!(all(target_os = "linux", target_arch = "x86_64")), "this driver can be had only on Linux on x86-64");
+    Ok(())
+}

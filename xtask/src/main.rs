@@ -1,0 +1,81 @@
+//! Set-up and developer commands of gptj, run as `cargo xtask …`.
+//!
+//! This file knows the commands and their arguments; what a command does is in the module of its
+//! name. Nothing here is part of the engine, and the engine does not need it.
+
+mod checks;
+mod drivers;
+mod setup;
+mod shell;
+mod tint;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::drivers::Driver;
+
+/// Set-up and developer commands of gptj
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Generate text with the model that ships in the binary
+    Demo {
+        /// Options for `gptj generate`; they win over the demo's own
+        #[arg(last = true, value_name = "OPTIONS")]
+        options: Vec<String>,
+    },
+    /// Run all that continuous integration runs
+    Test {
+        /// Run only the tests, on this Vulkan driver: lavapipe, lavapipe-22, lavapipe-next,
+        /// swiftshader, or the path of a driver's ICD file (.json)
+        #[arg(long, value_name = "NAME|ICD")]
+        driver: Option<Driver>,
+    },
+    /// Compile every shader with Tint, Chrome's WGSL compiler
+    Tint {
+        /// Take the shaders from a folder that the example `dump_shaders` wrote, rather than from
+        /// the engine
+        #[arg(long, value_name = "DIR")]
+        shaders: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Demo { options } => demo(&options),
+        Task::Test { driver: None } => checks::all(),
+        Task::Test { driver: Some(driver) } => checks::tests_on(&driver),
+        Task::Tint { shaders } => tint::tint(shaders),
+    }
+}
+
+fn demo(options: &[String]) -> Result<()> {
+    setup::vulkan()?;
+    let mut command = shell::cargo("run --release -- generate");
+    for (name, value) in [
+        ("--prompt", "Ham. To be, or not"),
+        ("--temperature", "0.8"),
+        ("--top-k", "50"),
+        ("--max-new-tokens", "200"),
+        ("--seed", "1"),
+    ] {
+        // `--seed 2` and `--seed=2` are both the user's own.
+        if !options.iter().any(|option| option.split('=').next() == Some(name)) {
+            command.args([name, value]);
+        }
+    }
+    shell::run(command.args(options))
+}
