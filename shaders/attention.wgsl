@@ -30,10 +30,10 @@ var<workgroup> tile_weights: array<f32, WG_SIZE>;
 var<workgroup> mixture: array<vec4f, HEAD_QUADS>;   // each element belongs to one lane
 
 @compute @workgroup_size(WG_SIZE)
-fn attention(at: Invocation) {
-    let head = at.workgroup.x;
-    let row = at.workgroup.y;
-    let split = at.workgroup.z;
+fn attention(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let head = workgroup.x;
+    let row = workgroup.y;
+    let split = workgroup.z;
     let slot = rows[row].slot;
     let first = split * SPLIT;
     let end = min(first + SPLIT, rows[row].position + 1u);
@@ -44,7 +44,7 @@ fn attention(at: Invocation) {
 
     let n_groups = groups_of_8(HEAD_DIM);
     let q_start = row * padded(N_HEAD * HEAD_DIM) + head * HEAD_DIM;
-    for (var i = at.lane; i < 2u * n_groups; i += WG_SIZE) {
+    for (var i = lane.index; i < 2u * n_groups; i += WG_SIZE) {
         var part = vec4f();
         for (var j = 0u; j < 4u; j++) {
             if 4u * i + j < HEAD_DIM {
@@ -53,7 +53,7 @@ fn attention(at: Invocation) {
         }
         query[i] = part;
     }
-    for (var quad = at.lane; quad < HEAD_QUADS; quad += WG_SIZE) {
+    for (var quad = lane.index; quad < HEAD_QUADS; quad += WG_SIZE) {
         mixture[quad] = vec4f();
     }
     workgroupBarrier();
@@ -62,7 +62,7 @@ fn attention(at: Invocation) {
     var running_sum = 0.0;
     for (var tile = first; tile < end; tile += WG_SIZE) {
         // Each lane scores one position.
-        let position = tile + at.lane;
+        let position = tile + lane.index;
         var score = LOWEST;
         if position < end {
             score = 0.0;
@@ -72,16 +72,16 @@ fn attention(at: Invocation) {
                 score += dot(query[2u * group], unpack_low(part)) + dot(query[2u * group + 1u], unpack_high(part));
             }
         }
-        let new_max = max(running_max, workgroup_max(score, at));
+        let new_max = max(running_max, workgroup_max(score, lane));
         let weight = select(0.0, exp(score - new_max), position < end);
-        tile_weights[at.lane] = weight;
+        tile_weights[lane.index] = weight;
         let rescale = exp(running_max - new_max);
-        running_sum = running_sum * rescale + workgroup_sum(weight, at);
+        running_sum = running_sum * rescale + workgroup_sum(weight, lane);
         running_max = new_max;
 
         // Each lane mixes four dimensions of all positions of the tile.
         let n_tile = min(WG_SIZE, end - tile);
-        for (var quad = at.lane; quad < HEAD_QUADS; quad += WG_SIZE) {
+        for (var quad = lane.index; quad < HEAD_QUADS; quad += WG_SIZE) {
             var mixed = mixture[quad] * rescale;
             for (var i = 0u; i < n_tile; i++) {
                 let value = 2u * cache_group(slot, head, tile + i) + quad;
@@ -92,10 +92,10 @@ fn attention(at: Invocation) {
     }
 
     let index = (row * N_HEAD + head) * N_SPLITS + split;
-    for (var quad = at.lane; quad < HEAD_QUADS; quad += WG_SIZE) {
+    for (var quad = lane.index; quad < HEAD_QUADS; quad += WG_SIZE) {
         mixtures[index * HEAD_QUADS + quad] = mixture[quad];
     }
-    if at.lane == 0u {
+    if lane.index == 0u {
         softmaxes[index] = vec2f(running_max, running_sum);
     }
 }

@@ -17,34 +17,34 @@ override EPS: f32;
 
 // Every row.
 @compute @workgroup_size(WG_SIZE)
-fn layer_norm(at: Invocation) {
-    normalise(at.workgroup.x, at.workgroup.x, at);
+fn layer_norm(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    normalise(workgroup.x, workgroup.x, lane);
 }
 
 // Only the rows whose logits are wanted, packed together.
 @compute @workgroup_size(WG_SIZE)
-fn layer_norm_outputs(at: Invocation) {
-    normalise(outputs[at.workgroup.x], at.workgroup.x, at);
+fn layer_norm_outputs(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    normalise(outputs[workgroup.x], workgroup.x, lane);
 }
 
-fn normalise(from_row: u32, to_row: u32, at: Invocation) {
+fn normalise(from_row: u32, to_row: u32, lane: Lane) {
     let from_start = from_row * padded(N_EMBD);
     let to_start = to_row * padded(N_EMBD);
 
     var sum = 0.0;
-    for (var i = at.lane; i < N_EMBD; i += WG_SIZE) {
+    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
         sum += x[from_start + i];
     }
-    let mean = workgroup_sum(sum, at) / f32(N_EMBD);
+    let mean = workgroup_sum(sum, lane) / f32(N_EMBD);
 
     var squares = 0.0;
-    for (var i = at.lane; i < N_EMBD; i += WG_SIZE) {
+    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
         let centred = x[from_start + i] - mean;
         squares += centred * centred;
     }
-    let scale = inverseSqrt(workgroup_sum(squares, at) / f32(N_EMBD) + EPS);
+    let scale = inverseSqrt(workgroup_sum(squares, lane) / f32(N_EMBD) + EPS);
 
-    for (var i = at.lane; i < N_EMBD; i += WG_SIZE) {
+    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
         normed[to_start + i] = (x[from_start + i] - mean) * scale * gain[i] + bias[i];
     }
 }

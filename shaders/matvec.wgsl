@@ -19,64 +19,64 @@ override OUT_WIDTH: u32;       // width of an output row
 @group(0) @binding(3) var<storage, read> bias: array<vec4f>;           // (OUT_WIDTH)
 
 @compute @workgroup_size(WG_SIZE)
-fn matvec(at: Invocation) {
-    let sums = dot_products(at);
-    if at.lane == 0u {
-        output[output_index(at)] = sums;
+fn matvec(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let sums = dot_products(workgroup, lane);
+    if lane.index == 0u {
+        output[output_index(workgroup)] = sums;
     }
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn matvec_bias(at: Invocation) {
-    let sums = dot_products(at);
-    if at.lane == 0u {
-        output[output_index(at)] = sums + bias[bias_index(at)];
+fn matvec_bias(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let sums = dot_products(workgroup, lane);
+    if lane.index == 0u {
+        output[output_index(workgroup)] = sums + bias[bias_index(workgroup)];
     }
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn matvec_bias_gelu(at: Invocation) {
-    let sums = dot_products(at);
-    if at.lane == 0u {
-        output[output_index(at)] = gelu(sums + bias[bias_index(at)]);
+fn matvec_bias_gelu(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let sums = dot_products(workgroup, lane);
+    if lane.index == 0u {
+        output[output_index(workgroup)] = gelu(sums + bias[bias_index(workgroup)]);
     }
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn matvec_residual(at: Invocation) {
-    let sums = dot_products(at);
-    if at.lane == 0u {
-        output[output_index(at)] += sums;
+fn matvec_residual(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let sums = dot_products(workgroup, lane);
+    if lane.index == 0u {
+        output[output_index(workgroup)] += sums;
     }
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn matvec_bias_residual(at: Invocation) {
-    let sums = dot_products(at);
-    if at.lane == 0u {
-        output[output_index(at)] += sums + bias[bias_index(at)];
+fn matvec_bias_residual(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
+    let sums = dot_products(workgroup, lane);
+    if lane.index == 0u {
+        output[output_index(workgroup)] += sums + bias[bias_index(workgroup)];
     }
 }
 
 // The workgroup's four features, counted in fours over the whole weight.
-fn bias_index(at: Invocation) -> u32 {
-    return FIRST_OUT / 4u + at.workgroup.x;
+fn bias_index(workgroup: vec3u) -> u32 {
+    return FIRST_OUT / 4u + workgroup.x;
 }
 
-fn output_index(at: Invocation) -> u32 {
-    return at.workgroup.y * (padded(OUT_WIDTH) / 4u) + bias_index(at);
+fn output_index(workgroup: vec3u) -> u32 {
+    return workgroup.y * (padded(OUT_WIDTH) / 4u) + bias_index(workgroup);
 }
 
-fn dot_products(at: Invocation) -> vec4f {
+fn dot_products(workgroup: vec3u, lane: Lane) -> vec4f {
     let n_groups = groups_of_8(IN);
-    let features = at.workgroup.x * 4u + vec4u(0u, 1u, 2u, 3u);
+    let features = workgroup.x * 4u + vec4u(0u, 1u, 2u, 3u);
     // Features past the end have no weights: they take the last one's, and their sums, which would land in the
     // output's padding, become zero.
     let weight_rows = min(features, vec4u(OUT - 1u)) * n_groups;
-    let input_row = at.workgroup.y * n_groups;
+    let input_row = workgroup.y * n_groups;
 
     var sums = vec4f();
-    for (var group = at.lane; group < n_groups; group += WG_SIZE) {
+    for (var group = lane.index; group < n_groups; group += WG_SIZE) {
         let low = input[2u * (input_row + group)];
         let high = input[2u * (input_row + group) + 1u];
         sums += vec4f(
@@ -86,7 +86,7 @@ fn dot_products(at: Invocation) -> vec4f {
             dot_group(weight_group(weight_rows.w + group), low, high),
         );
     }
-    return select(vec4f(), workgroup_sum4(sums, at), features < vec4u(OUT));
+    return select(vec4f(), workgroup_sum4(sums, lane), features < vec4u(OUT));
 }
 
 fn dot_group(weights: Group, low: vec4f, high: vec4f) -> f32 {

@@ -38,6 +38,8 @@ fn tests() -> Command {
     let mut tests = shell::cargo("test --workspace");
     // Without it, a test that finds no adapter would only say that it was skipped.
     tests.env("GPTJ_REQUIRE_GPU", "1");
+    // Mesa's software driver: the tests compile far more shaders than they run long, and half of that is optimising.
+    tests.env("GALLIVM_PERF", "nopt");
     tests
 }
 
