@@ -116,7 +116,11 @@ impl Config {
     /// [`Error::Config`] where it is not JSON, not a GPT-J, or impossible.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let refuse = |reason: String| Err(Error::config(path, reason));
-        let file: File = serde_json::from_str(text).map_err(|error| Error::config(path, error.to_string()))?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        // Serde's own message would give the line but not the key.
+        let file: File =
+            serde_path_to_error::deserialize(&mut json).map_err(|error| Error::config(path, error.to_string()))?;
+        json.end().map_err(|error| Error::config(path, error.to_string()))?;
 
         let is_gptj = match (&file.model_type, &file.architectures) {
             (Some(kind), _) => kind == "gptj",
