@@ -65,7 +65,7 @@ struct File {
 
 /// One id or a list of them; files have both.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a token id or a list of them")]
 enum TokenIds {
     One(u32),
     Many(Vec<u32>),
@@ -108,6 +108,8 @@ fn default_eos_token_id() -> Option<TokenIds> {
 
 /// Beyond any model that could be meant; such a number is a damaged file.
 const ABSURD: usize = 1 << 20;
+/// The same for blocks, each of which has ten tensors to look for.
+const ABSURD_LAYERS: usize = 1 << 12;
 
 impl Config {
     /// Reads and checks the text of a `config.json`; `path` is for messages.
@@ -163,16 +165,16 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("n_positions", self.n_positions),
-            ("n_embd", self.n_embd),
-            ("n_layer", self.n_layer),
-            ("n_head", self.n_head),
-            ("n_inner", self.n_inner),
+            ("vocab_size", self.vocab_size, ABSURD),
+            ("n_positions", self.n_positions, ABSURD),
+            ("n_embd", self.n_embd, ABSURD),
+            ("n_layer", self.n_layer, ABSURD_LAYERS),
+            ("n_head", self.n_head, ABSURD),
+            ("n_inner", self.n_inner, ABSURD),
         ];
-        for (name, size) in sizes {
-            if size == 0 || size > ABSURD {
-                return Err(format!("{name} is {size}; it must be between 1 and {ABSURD}"));
+        for (name, size, absurd) in sizes {
+            if size == 0 || size > absurd {
+                return Err(format!("{name} is {size}; it must be between 1 and {absurd}"));
             }
         }
         if !self.n_embd.is_multiple_of(self.n_head) {

@@ -2,7 +2,8 @@
 //!
 //! A launcher says what its kernel computes on tensors of which shapes, and alone knows the kernel's constants,
 //! bindings and grid. It launches nothing: it returns dispatches, which a [`Plan`](crate::gpu::Plan) replays at every
-//! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number.
+//! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number. Shapes that do not
+//! fit are a mistake of the caller and panic.
 
 use crate::config::Config;
 use crate::gpu::{Axis, Binding, Dispatch, Gpu, Import, Part, Shader, Shaders, Tensor};

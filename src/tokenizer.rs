@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::Error::{BadMerges, MergeTokenOutOfVocabulary};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
@@ -23,15 +24,15 @@ impl Tokenizer {
     pub fn open(directory: &Path, vocab_size: usize) -> Result<Option<Self>> {
         let json = directory.join("tokenizer.json");
         let vocab = directory.join("vocab.json");
-        let (inner, path) = if json.exists() {
-            let inner = Inner::from_file(&json).map_err(|error| Error::tokenizer(&json, error.to_string()))?;
-            (inner, json)
-        } else if vocab.exists() {
-            (byte_level_bpe(&vocab, &directory.join("merges.txt"), &directory.join("added_tokens.json"))?, vocab)
-        } else {
+        if json.exists() {
+            let bytes = std::fs::read(&json).map_err(|source| Error::read(&json, source))?;
+            return Self::from_bytes(&json.to_string_lossy(), &bytes, vocab_size).map(Some);
+        }
+        if !vocab.exists() {
             return Ok(None);
-        };
-        Self(inner).check(&path, vocab_size).map(Some)
+        }
+        let inner = byte_level_bpe(&vocab, &directory.join("merges.txt"), &directory.join("added_tokens.json"))?;
+        Self(inner).check(&vocab, vocab_size).map(Some)
     }
 
     /// Takes the bytes of a `tokenizer.json`; `name` is what messages call it.
@@ -40,6 +41,9 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn from_bytes(name: &str, bytes: &[u8], vocab_size: usize) -> Result<Self> {
         let path = Path::new(name);
+        // The library panics where the JSON breaks off within the decoder.
+        serde_json::from_slice::<serde_json::Value>(bytes)
+            .map_err(|error| Error::tokenizer(path, error.to_string()))?;
         let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(inner).check(path, vocab_size)
     }
@@ -87,8 +91,10 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
     if !merges.exists() {
         return Err(Error::tokenizer(merges, "missing; vocab.json needs it"));
     }
-    let bpe = BPE::from_file(&name(vocab), &name(merges)).build();
-    let bpe = bpe.map_err(|error| Error::tokenizer(vocab, error.to_string()))?;
+    let bpe = BPE::from_file(&name(vocab), &name(merges)).build().map_err(|error| {
+        let about_merges = matches!(error.downcast_ref(), Some(BadMerges(_) | MergeTokenOutOfVocabulary(_)));
+        Error::tokenizer(if about_merges { merges } else { vocab }, error.to_string())
+    })?;
     let mut inner = Inner::new(bpe);
     inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     inner.with_decoder(Some(ByteLevel::default()));

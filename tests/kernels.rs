@@ -316,7 +316,7 @@ fn argmax() {
 #[test]
 fn weights_in_parts() {
     let config = &configs()[1];
-    let Some(gpu) = open(GpuOptions { max_binding: 16 << 10, checked: true, ..GpuOptions::default() }) else { return };
+    let Some(gpu) = open(&GpuOptions { max_binding: 16 << 10, checked: true, ..GpuOptions::default() }) else { return };
     let kernels = Kernels::new(&gpu, config, config.n_positions);
     let rows = rows(5, config);
     let wte = numbers(16, config.vocab_size * config.n_embd);

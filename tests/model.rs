@@ -177,7 +177,7 @@ fn slots_do_not_see_each_other() {
 #[test]
 fn small_bindings_change_nothing() {
     let Some(gpu) = gpu() else { return };
-    let Some(small) = open(GpuOptions { max_binding: 40 << 10, ..GpuOptions::default() }) else { return };
+    let Some(small) = open(&GpuOptions { max_binding: 40 << 10, ..GpuOptions::default() }) else { return };
     let [whole, in_parts] = [gpu, small].map(|gpu| {
         let mut model = load(&gpu, "tiny", LoadOptions { chunk: 32, ..LoadOptions::default() });
         let tokens = prompt(20, model.config().vocab_size);

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, Metadata};
+use safetensors::{SafeTensorError, SafeTensors};
 
 use super::numbers::{NumberFormat, TensorView};
 use crate::error::{Error, Result};
@@ -86,16 +86,11 @@ impl TensorFile {
     }
 
     fn new(path: &Path, bytes: Bytes) -> Result<Self> {
-        let damaged = |reason: String| Error::checkpoint(path, format!("not a sound safetensors file: {reason}"));
-        let (header_bytes, header) =
-            SafeTensors::read_metadata(bytes.get()).map_err(|error| damaged(error.to_string()))?;
+        // This makes sure, too, that the tensors fill the rest of the file exactly.
+        let (header_bytes, header) = SafeTensors::read_metadata(bytes.get())
+            .map_err(|error| Error::checkpoint(path, format!("not a sound safetensors file: {}", explain(&error))))?;
         // The format begins with the header's length in eight bytes.
         let start = header_bytes + 8;
-        let expected = start + header.data_len();
-        let found = bytes.get().len();
-        if found != expected {
-            return Err(damaged(format!("it has {found} bytes, but its header describes {expected}")));
-        }
         Ok(Self { path: path.to_owned(), bytes, header, start })
     }
 
@@ -140,4 +135,20 @@ impl TensorFile {
         #[cfg(not(unix))]
         let _ = range;
     }
+}
+
+/// What is wrong with a file, in words for those who do not know the format.
+fn explain(error: &SafeTensorError) -> String {
+    match error {
+        SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => "it ends before its header does",
+        SafeTensorError::HeaderTooLarge => {
+            "it does not begin with a header's length; it may be a text in place of the weights, as Git LFS leaves them"
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "its tensors do not end where it ends; it was cut off, or something was appended"
+        }
+        SafeTensorError::TensorInvalidInfo => "a tensor's shape and its place in the file disagree",
+        _ => return error.to_string(),
+    }
+    .to_owned()
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use gptj::gpu::{AdapterInfo, adapters};
 
-use super::{gigabytes, print_json};
+use super::{gigabytes, note, print_json};
 
 /// List the GPUs of this machine and what they can do.
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &Devices) -> anyhow::Result<()> {
         return print_json(&serde_json::to_value(&adapters)?);
     }
     if adapters.is_empty() {
-        eprintln!("no GPU found: install a driver for Vulkan, Metal or DX12");
+        note("no GPU found: install a driver for Vulkan, Metal or DX12");
     }
     let mut out = std::io::stdout();
     for adapter in &adapters {

@@ -15,7 +15,7 @@ use gptj::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{ModelArguments, print_json};
+use super::{ModelArguments, note, print_json};
 
 /// Continue a prompt.
 ///
@@ -30,27 +30,27 @@ pub(crate) struct Generate {
     prompt: Prompt,
 
     /// Generate at most this many tokens.
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 128)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 128, allow_negative_numbers = true)]
     max_new_tokens: usize,
 
     /// Below 1: more predictable; above 1: more surprising.
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f32,
 
     /// Choose among the K most likely tokens only; 0 means all.
-    #[arg(long, value_name = "K", default_value_t = 50)]
+    #[arg(long, value_name = "K", default_value_t = 50, allow_negative_numbers = true)]
     top_k: usize,
 
     /// Choose among the fewest most likely tokens whose probabilities add up to P only.
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
 
     /// Make tokens that have appeared less likely; 1 means no change.
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
 
     /// The same seed on the same GPU gives the same text. The default is a new one each time.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
 
     /// Always take the most likely token.
@@ -58,10 +58,10 @@ pub(crate) struct Generate {
     greedy: bool,
 
     /// End the text before this string; may be given more than once.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
 
-    /// Print one JSON object at the end: prompt_tokens, tokens, text, finish_reason, adapter, timings.
+    /// Print one JSON object at the end: prompt_tokens, tokens, text, finish_reason, seed, adapter, timings.
     #[arg(long)]
     json: bool,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Generate {
 #[group(multiple = false)]
 struct Prompt {
     /// The text to continue. Without any of the prompt options, standard input.
-    #[arg(long, short, value_name = "TEXT")]
+    #[arg(long, short, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
 
     /// A file with the text to continue; a line break at its very end is not part of it.
@@ -94,8 +94,7 @@ impl Prompt {
                     text.with_context(|| format!("cannot read the prompt from {}", path.display()))?,
                 )
             }
-            _ => standard_input()
-                .context("give a prompt: --prompt, --prompt-file, --prompt-tokens, or standard input")?,
+            _ => standard_input("give a prompt: --prompt, --prompt-file, --prompt-tokens, or standard input")?,
         };
         let Some(tokenizer) = tokenizer else {
             bail!("{} has no tokenizer.json and no vocab.json; give the prompt as --prompt-tokens", model.name());
@@ -104,10 +103,10 @@ impl Prompt {
     }
 }
 
-/// Standard input where it is not a person at a terminal.
-pub(super) fn standard_input() -> anyhow::Result<String> {
+/// Standard input; a person at a terminal, who may wait for something to happen, gets an `advice` instead.
+pub(super) fn standard_input(advice: &'static str) -> anyhow::Result<String> {
     if std::io::stdin().is_terminal() {
-        bail!("standard input is a terminal");
+        bail!(advice);
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
@@ -198,7 +197,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
     writeln!(out)?;
     let gigabytes = Weights::bytes_per_token(checkpoint.config()) as f64 / 1e9;
     let seed = if arguments.greedy { String::new() } else { format!("; seed {}", options.sampling.seed) };
-    eprintln!(
+    note(&format!(
         "[{} tokens, {}; prompt {} tokens at {:.1} tok/s, decode {:.1} tok/s = {:.2} GB/s of weights{seed}; {adapter}]",
         outcome.tokens.len(),
         match outcome.reason {
@@ -211,7 +210,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
         outcome.prompt_rate(),
         outcome.decode_rate(),
         outcome.decode_rate() * gigabytes,
-    );
+    ));
     Ok(())
 }
 
@@ -239,7 +238,7 @@ impl Outcome {
 async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Error> {
     let gpu = Gpu::open(&GpuOptions { selector: selector.clone(), ..GpuOptions::default() }).await?;
     if gpu.info().is_software() {
-        eprintln!("note: {} is a software adapter: it computes on the CPU, slowly", gpu.info());
+        note(&format!("note: {} is a software adapter: it computes on the CPU, slowly", gpu.info()));
     }
     let style = "loading {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("the template is valid"));

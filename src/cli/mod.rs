@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// The GPU to use: its index in `gptj devices`, or a part of its name. The default is the best one; WGPU_BACKEND
     /// and WGPU_ADAPTER_NAME narrow the choice.
     #[arg(long, global = true, value_name = "INDEX|NAME", default_value = "", hide_default_value = true)]
-    #[arg(value_parser = parse_selector)]
+    #[arg(value_parser = parse_selector, allow_negative_numbers = true)]
     pub(crate) gpu: Selector,
 
     #[command(subcommand)]
@@ -85,6 +85,11 @@ impl ModelArguments {
 /// Prints one JSON object or list, for machines.
 pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{value:#}")?)
+}
+
+/// Says something on standard error; no harm is done where nobody reads it.
+pub(crate) fn note(line: &str) {
+    _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Bytes for people: `12.1 GB`.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
             ids.clone()
         }
         (None, Some(text)) => tokenizer.encode(text)?,
-        (None, None) => tokenizer.encode(&standard_input().context("give a text, --decode, or standard input")?)?,
+        (None, None) => tokenizer.encode(&standard_input("give a text, --decode, or standard input")?)?,
     };
     let text = tokenizer.decode(&ids)?;
     let mut out = std::io::stdout();

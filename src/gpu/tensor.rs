@@ -162,7 +162,7 @@ impl Tensor {
     /// Where `values` are not whole rows, or `T` is not of the element's size.
     pub fn write_elements<T: bytemuck::Pod>(&self, gpu: &Gpu, values: &[T]) {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
-        let mut bytes = Vec::with_capacity(values.len() * size_of::<T>());
+        let mut bytes = Vec::with_capacity(size_of_val(values));
         for row in values.chunks(self.width) {
             bytes.extend_from_slice(bytemuck::cast_slice(row));
             bytes.resize(bytes.len().next_multiple_of(self.row_bytes()), 0);

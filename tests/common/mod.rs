@@ -12,7 +12,7 @@ pub use pollster::block_on;
 pub fn gpus() -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = Vec::new();
     for Specialisation { f16, subgroups } in Specialisation::ALL {
-        let Some(gpu) = open(GpuOptions { f16, subgroups, checked: true, ..GpuOptions::default() }) else { break };
+        let Some(gpu) = open(&GpuOptions { f16, subgroups, checked: true, ..GpuOptions::default() }) else { break };
         if gpus.iter().all(|other| other.specialisation() != gpu.specialisation()) {
             gpus.push(gpu);
         }
@@ -22,11 +22,11 @@ pub fn gpus() -> Vec<Gpu> {
 
 /// The GPU as users have it.
 pub fn gpu() -> Option<Gpu> {
-    open(GpuOptions::default())
+    open(&GpuOptions::default())
 }
 
-pub fn open(options: GpuOptions) -> Option<Gpu> {
-    match block_on(Gpu::open(&options)) {
+pub fn open(options: &GpuOptions) -> Option<Gpu> {
+    match block_on(Gpu::open(options)) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             let required = std::env::var_os("GPTJ_REQUIRE_GPU").is_some_and(|value| value == "1");
@@ -100,8 +100,8 @@ pub fn assert_padding_is_zero(gpu: &Gpu, tensor: &Tensor) {
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], absolute: f32, relative: f32) {
     assert_eq!(got.len(), want.len(), "{what}: as many numbers as wanted");
     let differs = |(_, (got, want)): &(usize, (&f32, &f32))| {
-        // Written so that a NaN counts as a difference.
-        !((*got - *want).abs() <= absolute + relative * want.abs())
+        let error = (*got - *want).abs();
+        error.is_nan() || error > absolute + relative * want.abs()
     };
     let wrong: Vec<_> = got.iter().zip(want).enumerate().filter(differs).collect();
     if !wrong.is_empty() {
