@@ -105,7 +105,7 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         inner.add_special_tokens([AddedToken::from(END_OF_TEXT, true)]).map_err(failed)?;
     }
     if added.exists() {
-        let text = std::fs::read_to_string(added).map_err(|source| Error::read(added, source))?;
+        let text = std::fs::read_to_string(added).map_err(|error| Error::read(added, error))?;
         let tokens: BTreeMap<String, u32> =
             serde_json::from_str(&text).map_err(|error| Error::tokenizer(added, error.to_string()))?;
         let mut by_id: Vec<_> = tokens.into_iter().collect();
@@ -113,9 +113,8 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         for (token, id) in by_id {
             inner.add_tokens([AddedToken::from(token.as_str(), false)]).map_err(failed)?;
             // The library numbers added tokens itself, from the end of the vocabulary on.
-            let given = inner.token_to_id(&token);
-            if given != Some(id) {
-                let reason = format!("token {token:?} has id {id}; after the tokens before it, {given:?} was next");
+            if inner.token_to_id(&token) != Some(id) {
+                let reason = format!("token {token:?} has id {id}; added tokens must follow the others without a gap");
                 return Err(Error::tokenizer(added, reason));
             }
         }

@@ -32,7 +32,7 @@ impl Checkpoint {
     /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::read(&path, source))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
         let mut config = Config::parse(&text, &path)?;
         if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
             config.eos_token_ids = ids;

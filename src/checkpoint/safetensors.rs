@@ -51,7 +51,7 @@ pub(super) fn open_directory(directory: &Path) -> Result<Vec<TensorFile>> {
 
 /// The files that an index names, each once.
 fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(index).map_err(|source| Error::read(index, source))?;
+    let text = std::fs::read_to_string(index).map_err(|error| Error::read(index, error))?;
     let json: serde_json::Value =
         serde_json::from_str(&text).map_err(|error| Error::checkpoint(index, error.to_string()))?;
     let Some(map) = json["weight_map"].as_object() else {
@@ -74,10 +74,10 @@ fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
 
 impl TensorFile {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::read(path, source))?;
+        let file = File::open(path).map_err(|error| Error::read(path, error))?;
         // SAFETY: the map is read-only. Should another program shorten the file meanwhile, the system ends this one;
         // there is no way to map a file that excludes it, and the alternative is a second copy in memory.
-        let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::read(path, source))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::read(path, error))?;
         Self::new(path, Bytes::Mapped(map))
     }
 

@@ -141,19 +141,29 @@ impl Tensor {
     /// # Panics
     /// Where `bytes` are not whole rows of the tensor.
     pub fn write(&self, gpu: &Gpu, first_row: usize, bytes: &[u8]) {
+        for (buffer, offset, bytes) in self.locate(first_row, bytes) {
+            gpu.queue().write_buffer(buffer, offset, bytes);
+        }
+    }
+
+    /// Where the `bytes` of whole rows from `first_row` on go: for each part concerned its buffer, the offset therein,
+    /// and those of the bytes that belong there.
+    pub(super) fn locate<'a>(
+        &'a self,
+        first_row: usize,
+        bytes: &'a [u8],
+    ) -> impl Iterator<Item = (&'a wgpu::Buffer, u64, &'a [u8])> {
         let row_bytes = self.row_bytes();
         assert_eq!(bytes.len() % row_bytes, 0, "{} is written in whole rows", self.name);
         let end = first_row + bytes.len() / row_bytes;
         assert!(end <= self.rows, "{} has {} rows; {end} were written", self.name, self.rows);
-        for part in &self.parts {
+        self.parts.iter().filter_map(move |part| {
             let from = first_row.max(part.first_row);
             let to = end.min(part.first_row + part.rows);
-            if from < to {
-                let offset = ((from - part.first_row) * row_bytes) as u64;
-                let bytes = &bytes[(from - first_row) * row_bytes..(to - first_row) * row_bytes];
-                gpu.queue().write_buffer(&part.buffer, offset, bytes);
-            }
-        }
+            let offset = from.checked_sub(part.first_row)? * row_bytes;
+            let bytes = bytes.get((from - first_row) * row_bytes..to.checked_sub(first_row)? * row_bytes)?;
+            (!bytes.is_empty()).then_some((&part.buffer, offset as u64, bytes))
+        })
     }
 
     /// Queues a write of dense rows from row 0 on.

@@ -1,23 +1,28 @@
 //! Large writes to the GPU at a bounded cost in host memory.
 
+use wgpu::util::StagingBelt;
+
 use super::{Gpu, Tensor};
 use crate::error::Result;
 
-/// Bytes that may wait for the GPU. wgpu keeps a copy of every write until the GPU has taken it.
-const PENDING_BYTES: usize = 32 << 20;
+/// Bytes of a batch. While the GPU takes one batch, the next is written; their memory is used again and again.
+const BATCH_BYTES: usize = 32 << 20;
 
-/// Writes tensors and waits now and then, so that the copies under way stay few.
+/// Writes tensors in batches and waits for the one before the last, so that no more than two are under way.
 pub struct Uploader {
     gpu: Gpu,
-    pending: usize,
-    /// The batch before the one being collected; the GPU works on it meanwhile.
+    belt: StagingBelt,
+    encoder: wgpu::CommandEncoder,
+    batch: usize,
+    /// The batch before the one being collected.
     submitted: Option<wgpu::SubmissionIndex>,
 }
 
 impl Uploader {
     /// Nothing under way.
     pub fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), pending: 0, submitted: None }
+        let belt = StagingBelt::new(gpu.device().clone(), BATCH_BYTES as u64);
+        Self { gpu: gpu.clone(), belt, encoder: encoder(gpu), batch: 0, submitted: None }
     }
 
     /// Writes whole rows of `tensor`, padding included, from row `first_row` on.
@@ -25,10 +30,13 @@ impl Uploader {
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
     pub async fn write(&mut self, tensor: &Tensor, first_row: usize, bytes: &[u8]) -> Result<()> {
-        tensor.write(&self.gpu, first_row, bytes);
-        self.pending += bytes.len();
-        if self.pending >= PENDING_BYTES {
+        if self.batch + bytes.len() > BATCH_BYTES {
             self.submit().await?;
+        }
+        self.batch += bytes.len();
+        for (buffer, offset, bytes) in tensor.locate(first_row, bytes) {
+            let size = wgpu::BufferSize::new(bytes.len() as u64).expect("rows have a size");
+            self.belt.write_buffer(&mut self.encoder, buffer, offset, size).copy_from_slice(bytes);
         }
         Ok(())
     }
@@ -43,11 +51,17 @@ impl Uploader {
     }
 
     async fn submit(&mut self) -> Result<()> {
-        let submission = self.gpu.queue().submit([]);
-        self.pending = 0;
+        let full = std::mem::replace(&mut self.encoder, encoder(&self.gpu));
+        self.belt.finish_and_recall_on_submit(&full);
+        let submission = self.gpu.queue().submit([full.finish()]);
+        self.batch = 0;
         match self.submitted.replace(submission) {
             Some(before) => self.gpu.wait(Some(before)).await,
-            None => Ok(()),
+            None => self.gpu.check(),
         }
     }
+}
+
+fn encoder(gpu: &Gpu) -> wgpu::CommandEncoder {
+    gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("upload") })
 }
