@@ -25,16 +25,19 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// Whether every option is in its range.
+    /// Whether every option is in its range and can be had with this tokenizer, or without one.
     ///
     /// # Errors
     /// [`Error::Option`] for the first that is not.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, tokenizer: Option<&Tokenizer>) -> Result<()> {
         if self.max_new_tokens == 0 {
             return Err(Error::option("max_new_tokens", "0 tokens were asked for; ask for at least 1"));
         }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::option("stop", "a stop string is empty"));
+        }
+        if tokenizer.is_none() && !self.stop.is_empty() {
+            return Err(Error::option("stop", "the model has no tokenizer to find a stop string with"));
         }
         self.sampling.check()
     }
@@ -98,10 +101,7 @@ impl<'a> Generation<'a> {
         prompt: &[u32],
         options: &'a GenerateOptions,
     ) -> Result<Self> {
-        options.check()?;
-        if tokenizer.is_none() && !options.stop.is_empty() {
-            return Err(Error::option("stop", "the model has no tokenizer to find a stop string with"));
-        }
+        options.check(tokenizer)?;
         let slot = 0;
         model.truncate(slot, 0);
         model.config().check_prompt(prompt)?;

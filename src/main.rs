@@ -5,6 +5,7 @@
 
 mod cli;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -19,8 +20,10 @@ fn main() -> ExitCode {
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "gptj", &mut std::io::stdout());
-            Ok(())
+            // Straight to standard output it would panic where the reader is gone.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "gptj", &mut script);
+            std::io::stdout().write_all(&script).map_err(Into::into)
         }
     };
     match result {

@@ -25,7 +25,7 @@ impl Tokenizer {
         let json = directory.join("tokenizer.json");
         let vocab = directory.join("vocab.json");
         if json.exists() {
-            let bytes = std::fs::read(&json).map_err(|source| Error::read(&json, source))?;
+            let bytes = std::fs::read(&json).map_err(|error| Error::read(&json, error))?;
             return Self::from_bytes(&json.to_string_lossy(), &bytes, vocab_size).map(Some);
         }
         if !vocab.exists() {
@@ -41,9 +41,16 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn from_bytes(name: &str, bytes: &[u8], vocab_size: usize) -> Result<Self> {
         let path = Path::new(name);
-        // The library panics where the JSON breaks off within the decoder.
-        serde_json::from_slice::<serde_json::Value>(bytes)
-            .map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        // Other kinds of tokenizer than GPT-J's, and JSON that breaks off, can make the library panic.
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        let is_byte_level_bpe = json["decoder"]["type"] == "ByteLevel"
+            && json["normalizer"].is_null()
+            && json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default().is_empty();
+        if !is_byte_level_bpe {
+            let reason = "not a byte-level BPE (decoder ByteLevel, no normalizer, no subword prefix), as GPT-J's is";
+            return Err(Error::tokenizer(path, reason));
+        }
         let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(inner).check(path, vocab_size)
     }

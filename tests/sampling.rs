@@ -100,15 +100,15 @@ fn draws(options: &SamplingOptions, logits: &[f32], count: usize) -> Vec<u32> {
     (0..count).map(|_| sampler.sample(&mut logits.to_vec(), &[])).collect()
 }
 
-/// Pearson's statistic of 20,000 draws among eight tokens, for several seeds. Draws that follow the probabilities exceed
-/// its mean, 7, by five standard deviations less than once in a thousand seeds, and these seeds are fixed. Draws at a
-/// temperature of 1.1 instead of 1 would exceed it on average by 66.
+/// Pearson's statistic of 100,000 draws among eight tokens, for several seeds. Draws that follow the probabilities
+/// exceed its mean, 7, by five standard deviations less than once in a thousand seeds, and these seeds are fixed.
+/// Draws at a temperature of 1.1 instead of 1 would exceed it on average by 330.
 #[test]
 fn draws_follow_the_probabilities() {
-    const DRAWS: usize = 20_000;
+    const DRAWS: usize = 100_000;
     let probabilities = [0.3, 0.2, 0.15, 0.12, 0.1, 0.06, 0.04, 0.03];
     let logits = probabilities.map(|probability: f32| 3.0 + probability.ln());
-    for seed in 0..5 {
+    for seed in 0..3 {
         let options = SamplingOptions { seed, ..SamplingOptions::default() };
         let mut counts = [0.0; 8];
         for token in draws(&options, &logits, DRAWS) {

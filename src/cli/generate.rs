@@ -136,10 +136,10 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
         },
         stop: arguments.stop.clone(),
     };
-    options.check()?;
     // What can be wrong is found out before anything slow begins.
     let checkpoint = arguments.model.checkpoint()?;
     let tokenizer = arguments.model.tokenizer(checkpoint.config().vocab_size)?;
+    options.check(tokenizer.as_ref())?;
     let prompt = arguments.prompt.tokens(tokenizer.as_ref(), &arguments.model)?;
     checkpoint.config().check_prompt(&prompt)?;
 
