@@ -41,9 +41,10 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn from_bytes(name: &str, bytes: &[u8], vocab_size: usize) -> Result<Self> {
         let path = Path::new(name);
-        // Other kinds of tokenizer than GPT-J's, and JSON that breaks off, can make the library panic.
+        // The library panics where the JSON breaks off within the decoder, and with some other kinds of tokenizer.
         let json: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         let is_byte_level_bpe = json["decoder"]["type"] == "ByteLevel"
             && json["normalizer"].is_null()
             && json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default().is_empty();
@@ -51,7 +52,6 @@ impl Tokenizer {
             let reason = "not a byte-level BPE (decoder ByteLevel, no normalizer, no subword prefix), as GPT-J's is";
             return Err(Error::tokenizer(path, reason));
         }
-        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(inner).check(path, vocab_size)
     }
 
