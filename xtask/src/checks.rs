@@ -16,14 +16,18 @@ pub(crate) fn all() -> Result<()> {
     setup::vulkan()?;
     let mut doc = shell::cargo("doc --workspace --no-deps");
     doc.env("RUSTDOCFLAGS", "-D warnings");
-    run(vec![
+    let mut steps = vec![
         ("format", shell::cargo("fmt --all --check")),
         ("lints", shell::cargo("clippy --workspace --all-targets -- -D warnings")),
         ("documentation", doc),
         ("library alone", shell::cargo("check --package gptj --lib --no-default-features")),
         ("tests", tests()),
         ("second WGSL compiler", shell::cargo("xtask tint")),
-    ])
+    ];
+    if cfg!(target_os = "linux") {
+        steps.push(("a GPU's compiler", shell::cargo("xtask isa --check")));
+    }
+    run(steps)
 }
 
 /// The tests on one driver; no other step depends on it.

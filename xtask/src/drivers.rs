@@ -9,6 +9,8 @@
 //!
 //! All but the first are unpacked under `target/drivers/` and leave the machine as it is. They run
 //! on the CPU, and what they are is for this file alone to know: a test sees a Vulkan driver.
+//!
+//! One more, RADV, Mesa's for AMD's GPUs, runs nothing without such a GPU, but compiles; that is for `cargo xtask isa`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,9 @@ impl Driver {
     /// Has the command use this driver and no other, after downloading it where need be.
     pub(crate) fn select(&self, command: &mut Command) -> Result<()> {
         let icd = match self {
-            Self::Lavapipe => installed_lavapipe()?,
+            Self::Lavapipe => {
+                installed("lvp_icd").context("lavapipe is not installed: install Mesa's Vulkan drivers")?
+            }
             Self::Lavapipe22 => {
                 let folder = unpacked(
                     "lavapipe-22",
@@ -96,16 +100,28 @@ impl Driver {
 /// The name of the ICD file that `unpacked` writes.
 const ICD: &str = "icd.json";
 
-/// The ICD file of the lavapipe that the system has; some name the architecture in it.
-fn installed_lavapipe() -> Result<PathBuf> {
+/// The ICD file of RADV, which is installed where it is missing.
+pub(crate) fn radv() -> Result<PathBuf> {
+    if let Some(icd) = installed("radeon_icd") {
+        return Ok(icd);
+    }
+    setup::install_mesa(
+        "RADV, Mesa's driver for AMD's GPUs, is not here: installing Mesa's Vulkan drivers.",
+        "install a Vulkan loader and RADV (Fedora: vulkan-loader and mesa-vulkan-drivers, Arch: vulkan-icd-loader and \
+         vulkan-radeon)",
+    )?;
+    installed("radeon_icd").context("Mesa's Vulkan drivers are installed, but RADV is not among them")
+}
+
+/// The ICD file that begins so, of a driver that the system has; some name the architecture in it.
+fn installed(name: &str) -> Option<PathBuf> {
     ["/usr/local/share", "/usr/share", "/etc"]
         .iter()
         .filter_map(|folder| Path::new(folder).join("vulkan/icd.d").read_dir().ok())
         .flatten()
         .flatten()
-        .find(|file| file.file_name().to_string_lossy().starts_with("lvp_icd"))
+        .find(|file| file.file_name().to_string_lossy().starts_with(name))
         .map(|file| file.path())
-        .context("lavapipe is not installed: install Mesa's Vulkan drivers")
 }
 
 /// A folder with libraries that Debian packages have in `place`, and an ICD file for the first of them.

@@ -1,11 +1,14 @@
 //! Set-up and developer commands of gptj, run as `cargo xtask …`.
 //!
-//! This file knows the commands and their arguments; what a command does is in the module of its
-//! name. Nothing here is part of the engine, and the engine does not need it.
+//! This file knows the commands and their arguments, except that `isa` keeps its own; what a command
+//! does is in the module of its name. Nothing here is part of the engine, and the engine does not
+//! need it.
 
 mod checks;
 mod drivers;
+mod isa;
 mod setup;
+mod shaders;
 mod shell;
 mod tint;
 
@@ -41,6 +44,11 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         shaders: Option<PathBuf>,
     },
+    /// Compile every shader for AMD's GPUs, with no GPU present, and say what became of it
+    Isa(isa::Options),
+    /// The part of `isa` that runs in a process of its own
+    #[command(hide = true)]
+    IsaTarget { shaders: PathBuf, filter: String },
 }
 
 fn main() -> ExitCode {
@@ -58,7 +66,9 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { options } => demo(&options),
         Task::Test { driver: None } => checks::all(),
         Task::Test { driver: Some(driver) } => checks::tests_on(&driver),
-        Task::Tint { shaders } => tint::tint(shaders),
+        Task::Tint { shaders } => tint::tint(shaders.as_deref()),
+        Task::Isa(options) => isa::isa(&options),
+        Task::IsaTarget { shaders, filter } => isa::isa_target(&shaders, &filter),
     }
 }
 

@@ -18,7 +18,11 @@ pub(crate) fn vulkan() -> Result<()> {
     if !cfg!(target_os = "linux") || vulkan_has_a_device() {
         return Ok(());
     }
-    install_lavapipe()?;
+    install_mesa(
+        "Vulkan has no device here: installing Mesa's lavapipe, which runs it on the CPU.",
+        "install a Vulkan loader and driver (Fedora: vulkan-loader and mesa-vulkan-drivers, Arch: vulkan-icd-loader \
+         and vulkan-swrast, or your GPU's own driver)",
+    )?;
     ensure!(
         vulkan_has_a_device(),
         "Mesa's Vulkan drivers are installed, but Vulkan still has no device: see what `vulkaninfo` reports, \
@@ -41,16 +45,15 @@ fn vulkan_has_a_device() -> bool {
     }
 }
 
-fn install_lavapipe() -> Result<()> {
+/// Installs Mesa's Vulkan drivers, lavapipe and RADV among them, and the loader; says why.
+pub(crate) fn install_mesa(why: &str, by_hand: &str) -> Result<()> {
     const PACKAGES: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
-    const BY_HAND: &str = "install a Vulkan loader and driver (Fedora: vulkan-loader and \
-        mesa-vulkan-drivers, Arch: vulkan-icd-loader and vulkan-swrast, or your GPU's own driver)";
-    ensure_apt(&PACKAGES, BY_HAND)?;
-    println!("Vulkan has no device here: installing Mesa's lavapipe, which runs it on the CPU.");
+    ensure_apt(&PACKAGES, by_hand)?;
+    println!("{why}");
     let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if system.contains("VERSION_CODENAME=bookworm") {
         println!(
-            "Debian 12's own Mesa is about eight times slower, so it comes from Debian's \
+            "Debian 12's own Mesa is old and runs about eight times slower, so it comes from Debian's \
              backports, which are made known to these apt commands only."
         );
         let backports = backports()?;

@@ -9,45 +9,25 @@
 //! The work is done in `tint.mjs`; this file fetches what it needs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{setup, shell};
+use crate::{setup, shaders, shell};
 
 /// Dawn's package, of one version, so that the verdict changes only with the shaders.
 const DAWN: &str = "webgpu@0.6.2";
 const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
 
 /// Compiles the shaders in a folder that the example `dump_shaders` wrote, or else the engine's.
-pub(crate) fn tint(shaders: Option<PathBuf>) -> Result<()> {
-    let shaders = match shaders {
-        Some(folder) => folder,
-        None => dump()?,
-    };
-    ensure!(
-        shaders.join("kernels.json").exists(),
-        "{} holds no kernels.json, so the example `dump_shaders` did not write it",
-        shaders.display()
-    );
+pub(crate) fn tint(shaders: Option<&Path>) -> Result<()> {
+    let shaders = shaders::folder("tint", shaders)?;
     let dawn = dawn()?;
     // Node.js looks for packages beside the script.
     let script = dawn.join("tint.mjs");
     fs::write(&script, include_str!("tint.mjs")).with_context(|| format!("cannot write {}", script.display()))?;
     shell::run(Command::new("node").arg(&script).arg(&shaders)).context("Tint does not take all shaders as they are")
-}
-
-/// Has the engine write its shaders down.
-fn dump() -> Result<PathBuf> {
-    let folder = shell::root().join("target/tint/shaders");
-    // A kernel that is gone from the engine must go from here too.
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    shell::run(shell::cargo("run --quiet --example dump_shaders --").arg(&folder))?;
-    Ok(folder)
 }
 
 /// A folder in which Node.js finds Dawn.

@@ -1,0 +1,118 @@
+//! The kernels in a folder that the example `dump_shaders` wrote, as an AMD GPU would run them.
+//!
+//! A shader is there in several specialisations, and such a GPU takes the one with the most features. What is compiled
+//! is an entry point with values for the shader's constants. Knows nothing of compilers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Kernel {
+    /// The entry point's, with those constants that tell this kernel from others of the same entry point.
+    pub(super) name: String,
+    pub(super) entry_point: String,
+    pub(super) constants: BTreeMap<String, f64>,
+    pub(super) wgsl: String,
+}
+
+impl Kernel {
+    /// Whether it multiplies with matrix instructions.
+    pub(super) fn is_cooperative(&self) -> bool {
+        is_cooperative(&self.wgsl)
+    }
+}
+
+fn is_cooperative(wgsl: &str) -> bool {
+    wgsl.contains("coop_mat")
+}
+
+/// An entry of `kernels.json`.
+#[derive(Deserialize)]
+struct Entry {
+    file: String,
+    features: Vec<String>,
+    entry_points: Vec<String>,
+    constants: BTreeMap<String, f64>,
+}
+
+impl Entry {
+    fn shader(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+}
+
+/// All kernels in the folder; cooperative ones only if asked for.
+pub(super) fn in_folder(folder: &Path, cooperative: bool) -> Result<Vec<Kernel>> {
+    let read = |file: &str| {
+        let path = folder.join(file);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let entries: Vec<Entry> = serde_json::from_str(&read("kernels.json")?)
+        .with_context(|| format!("{}/kernels.json is not as `dump_shaders` writes it", folder.display()))?;
+    let mut shaders = Vec::new();
+    for entry in entries {
+        let wgsl = read(&entry.file)?;
+        if cooperative || !is_cooperative(&wgsl) {
+            shaders.push((entry, wgsl));
+        }
+    }
+
+    let mut most_features = BTreeMap::new();
+    for (entry, _) in &shaders {
+        let most: &mut usize = most_features.entry(entry.shader().to_owned()).or_default();
+        *most = entry.features.len().max(*most);
+    }
+    let mut kernels = Vec::new();
+    for (entry, wgsl) in shaders {
+        if entry.features.len() == most_features[entry.shader()] {
+            kernels.extend(entry.entry_points.into_iter().map(|entry_point| Kernel {
+                name: entry_point.clone(),
+                entry_point,
+                constants: entry.constants.clone(),
+                wgsl: wgsl.clone(),
+            }));
+        }
+    }
+    tell_apart(&mut kernels);
+    Ok(kernels)
+}
+
+fn tell_apart(kernels: &mut [Kernel]) {
+    let mut values = BTreeMap::new();
+    for kernel in &*kernels {
+        for (constant, &value) in &kernel.constants {
+            let key = (kernel.entry_point.clone(), constant.clone());
+            values.entry(key).or_insert_with(Vec::new).push(value);
+        }
+    }
+    for kernel in kernels {
+        for (constant, value) in &kernel.constants {
+            let others = &values[&(kernel.entry_point.clone(), constant.clone())];
+            if others.iter().any(|other| other != value) {
+                kernel.name += &format!(" {constant}={value}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_kernels_apart() {
+        let kernel = |entry_point: &str, rows: f64| Kernel {
+            name: entry_point.to_owned(),
+            entry_point: entry_point.to_owned(),
+            constants: BTreeMap::from([("ROWS".to_owned(), rows), ("WG_SIZE".to_owned(), 64.0)]),
+            wgsl: String::new(),
+        };
+        let mut kernels = [kernel("matvec", 1.0), kernel("matvec", 8.0), kernel("argmax", 1.0)];
+        tell_apart(&mut kernels);
+        assert_eq!(kernels.map(|kernel| kernel.name), ["matvec ROWS=1", "matvec ROWS=8", "argmax"]);
+    }
+}
