@@ -1,8 +1,8 @@
 //! `cargo xtask isa`: what a real GPU's compiler makes of every kernel, with no GPU present.
 //!
 //! Mesa's RADV compiles for any of AMD's chips on any machine. Each target is compiled for in a process of its own,
-//! because RADV reads the chip's name when it is loaded. Two tables a target come out: what a kernel takes and does, and
-//! what its main loop does. `benches/isa.md` holds the tables as they were last agreed on; `--check` compares.
+//! because RADV reads the chip's name when it is loaded. Two tables a target come out: what a kernel takes and does,
+//! and what its main loop does. `benches/isa.md` holds the tables as they were last agreed on; `--check` compares.
 //!
 //! This file knows the order of things: [`kernels`] finds what to compile, [`spirv`] and [`radv`] compile it,
 //! [`assembly`] reads what came out, [`figures`] counts and judges, and [`report`] shows and compares.
@@ -53,7 +53,7 @@ pub(crate) struct Options {
 /// What the process of one target hands back.
 #[derive(Serialize, Deserialize)]
 struct Compiled {
-    /// The driver's name and version.
+    /// Its version.
     mesa: String,
     kernels: Vec<(Kernel, Binary)>,
 }

@@ -51,7 +51,7 @@ impl Assembly {
             }
         }
         ensure!(
-            !labels.is_empty(),
+            labels.contains_key("BB0"),
             "RADV shows no assembly: {}",
             text.lines().find(|line| !line.is_empty()).unwrap_or("its text is empty")
         );
@@ -209,7 +209,8 @@ BB4:
 
     #[test]
     fn other_text_is_no_assembly() {
-        let error = Assembly::read("Disassembly is not supported\n\nBB0\n").err().expect("there is no label");
+        let error =
+            Assembly::read("Disassembly is not supported\n\nInstead:\nBB0\n").err().expect("there is no label BB0");
         assert_eq!(error.to_string(), "RADV shows no assembly: Disassembly is not supported");
     }
 }

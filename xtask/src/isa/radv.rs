@@ -14,7 +14,8 @@ use ash::khr::pipeline_executable_properties;
 use ash::{ext, khr, vk};
 use serde::{Deserialize, Serialize};
 
-/// A device and a layout with eight storage buffers and immediates, which fits all kernels. They live until the process ends.
+/// A device, and a layout with eight storage buffers and immediates, which fits all kernels. Both live until the
+/// process ends.
 pub(super) struct Radv {
     /// Unloads Vulkan when dropped.
     _vulkan: ash::Entry,
@@ -27,7 +28,7 @@ pub(super) struct Radv {
 }
 
 /// A compiled kernel.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Binary {
     pub(super) vgprs: u64,
     /// How many subgroups of this kernel one SIMD can have in flight.
@@ -117,7 +118,7 @@ impl Radv {
         }
     }
 
-    /// Such as `Mesa 25.0.7`.
+    /// Mesa's, such as `Mesa 25.0.7`.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
@@ -128,7 +129,8 @@ impl Radv {
 
     pub(super) fn compile(&self, spirv: &[u32], entry_point: &str) -> Result<Binary> {
         let entry_point = CString::new(entry_point)?;
-        // SAFETY: naga has validated the SPIR-V, and the pipeline has one executable, a compute shader's.
+        // SAFETY: naga wrote the SPIR-V, from WGSL that it has validated; the pipeline has one executable, a compute
+        // shader's.
         unsafe {
             let module = self.device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(spirv), None)?;
             let stage = vk::PipelineShaderStageCreateInfo::default()
