@@ -154,7 +154,7 @@ impl Model {
         let config = checkpoint.config().clone();
         options.check()?;
         let n_positions = config.n_positions;
-        // What can be refused is allocated before the long upload.
+        // Where these do not fit, the user hears of it before the long upload.
         let cache = Cache::new(gpu, &config, options.n_slots, n_positions).await?;
         let kernels = Kernels::new(gpu, &config, n_positions);
         let scratch = Scratch::new(gpu, &config, options).await?;

@@ -76,11 +76,6 @@ impl Checkpoint {
         Err(Error::checkpoint(&self.path, reason))
     }
 
-    /// The directory, or what the model is called.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The model's configuration.
     pub fn config(&self) -> &Config {
         &self.config

@@ -20,7 +20,7 @@ use super::{ModelArguments, note, print_json};
 /// Continue a prompt.
 ///
 /// The text streams to standard output, the prompt first; one line of statistics follows on standard error. The
-/// options and their defaults are those of Hugging Face's generate() with do_sample=True.
+/// sampling options and their defaults are those of Hugging Face's generate() with do_sample=True.
 #[derive(Args)]
 pub(crate) struct Generate {
     #[command(flatten)]

@@ -43,7 +43,6 @@ impl Axis {
 
 /// One launch of one kernel, ready to be replayed.
 pub struct Dispatch {
-    label: &'static str,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: [Axis; 3],
@@ -79,12 +78,7 @@ impl Dispatch {
         let pipeline = shaders.pipeline(shader, entry_point, constants);
         let buffers: Vec<_> = bindings.iter().map(|binding| binding.0).collect();
         let bind_group = shaders.gpu().create_bind_group(entry_point, &pipeline, &buffers);
-        Self { label: entry_point, pipeline, bind_group, grid }
-    }
-
-    /// The kernel's name.
-    pub fn label(&self) -> &'static str {
-        self.label
+        Self { pipeline, bind_group, grid }
     }
 }
 

@@ -32,7 +32,9 @@ impl Submission {
 
     /// Replays plans one after another, for a step of this size.
     pub fn run<'p>(&mut self, plans: impl IntoIterator<Item = &'p Plan>, step: StepSize) {
-        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut pass = self
+            .encoder
+            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plans"), timestamp_writes: None });
         for plan in plans {
             plan.encode(&mut pass, step);
         }

@@ -111,11 +111,6 @@ impl Tensor {
         self.width
     }
 
-    /// How elements are stored.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
     /// Bytes of a row, with padding.
     pub fn row_bytes(&self) -> usize {
         padded(self.width) * self.format.bytes() as usize
