@@ -1,29 +1,33 @@
 // argmax: tokens[output] = the token with the largest logit, the first of equals
 //
 // One workgroup an output. Each lane keeps the best of its share, then a tree in workgroup memory finds the best of
-// the lanes.
+// the lanes. Where every row of a step wants its logits, the tokens are in place for the next step.
 
 #import widths
 
 override WG_SIZE: u32;
 override VOCAB_SIZE: u32;
 
-@group(0) @binding(0) var<storage, read> logits: array<f32>;         // (outputs, VOCAB_SIZE)
+@group(0) @binding(0) var<storage, read> logits: array<vec4f>;       // (outputs, VOCAB_SIZE)
 @group(0) @binding(1) var<storage, read_write> tokens: array<u32>;   // (outputs)
+
+const LOWEST: f32 = -3.4028234e38;
 
 var<workgroup> best_logit: array<f32, WG_SIZE>;
 var<workgroup> best_token: array<u32, WG_SIZE>;
 
 @compute @workgroup_size(WG_SIZE)
 fn argmax(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-    let start = workgroup.x * padded(VOCAB_SIZE);
-    // A lane without a share repeats the last token, which can only tie with the lane that owns it.
-    var token = min(lane, VOCAB_SIZE - 1u);
-    var logit = logits[start + token];
-    for (var i = lane + WG_SIZE; i < VOCAB_SIZE; i += WG_SIZE) {
-        if logits[start + i] > logit {
-            logit = logits[start + i];
-            token = i;
+    let start = workgroup.x * (padded(VOCAB_SIZE) / 4u);
+    var logit = LOWEST;
+    var token = 4u * lane;
+    for (var quad = lane; quad < (VOCAB_SIZE + 3u) / 4u; quad += WG_SIZE) {
+        let logits_of_4 = logits[start + quad];
+        for (var i = 0u; i < 4u; i++) {
+            if logits_of_4[i] > logit && 4u * quad + i < VOCAB_SIZE {
+                logit = logits_of_4[i];
+                token = 4u * quad + i;
+            }
         }
     }
     best_logit[lane] = logit;

@@ -9,11 +9,11 @@
 override N_EMBD: u32;
 override EPS: f32;
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;               // (rows, N_EMBD)
-@group(0) @binding(1) var<storage, read> gain: array<f32>;            // (N_EMBD)
-@group(0) @binding(2) var<storage, read> bias: array<f32>;            // (N_EMBD)
-@group(0) @binding(3) var<storage, read_write> normed: array<f32>;    // (rows or outputs, N_EMBD)
-@group(0) @binding(4) var<storage, read> outputs: array<u32>;         // (outputs) indices of rows
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;              // (rows, N_EMBD)
+@group(0) @binding(1) var<storage, read> gain: array<vec4f>;           // (N_EMBD)
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;           // (N_EMBD)
+@group(0) @binding(3) var<storage, read_write> normed: array<vec4f>;   // (rows or outputs, N_EMBD)
+@group(0) @binding(4) var<storage, read> outputs: array<u32>;          // (outputs) indices of rows
 
 // Every row.
 @compute @workgroup_size(WG_SIZE)
@@ -28,23 +28,30 @@ fn layer_norm_outputs(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
 }
 
 fn normalise(from_row: u32, to_row: u32, lane: Lane) {
-    let from_start = from_row * padded(N_EMBD);
-    let to_start = to_row * padded(N_EMBD);
+    let quads = padded(N_EMBD) / 4u;
+    let from_start = from_row * quads;
+    let to_start = to_row * quads;
 
-    var sum = 0.0;
-    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
-        sum += x[from_start + i];
+    // The padding is zero and so adds nothing to the sum.
+    var sums = vec4f();
+    for (var i = lane.index; i < quads; i += WG_SIZE) {
+        sums += x[from_start + i];
     }
-    let mean = workgroup_sum(sum, lane) / f32(N_EMBD);
+    let mean = workgroup_sum(dot(sums, vec4f(1.0)), lane) / f32(N_EMBD);
 
-    var squares = 0.0;
-    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
-        let centred = x[from_start + i] - mean;
+    var squares = vec4f();
+    for (var i = lane.index; i < quads; i += WG_SIZE) {
+        let centred = without_padding(x[from_start + i] - mean, i);
         squares += centred * centred;
     }
-    let scale = inverseSqrt(workgroup_sum(squares, lane) / f32(N_EMBD) + EPS);
+    let scale = inverseSqrt(workgroup_sum(dot(squares, vec4f(1.0)), lane) / f32(N_EMBD) + EPS);
 
-    for (var i = lane.index; i < N_EMBD; i += WG_SIZE) {
+    // The padding of gain and bias is zero, and so is that of the result.
+    for (var i = lane.index; i < quads; i += WG_SIZE) {
         normed[to_start + i] = (x[from_start + i] - mean) * scale * gain[i] + bias[i];
     }
+}
+
+fn without_padding(values: vec4f, quad: u32) -> vec4f {
+    return select(vec4f(), values, 4u * quad + vec4u(0u, 1u, 2u, 3u) < vec4u(N_EMBD));
 }

@@ -5,12 +5,15 @@
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::gpu::{Format, Gpu, Tensor, padded};
+use crate::gpu::{Format, Gpu, Tensor};
+
+/// Positions that keys are blocked by.
+const KEY_BLOCK: usize = 32;
 
 /// Keys and values of every block, for every slot.
 pub struct Cache {
-    /// One pair of keys and values a block, each (slots * n_head * n_positions, head_dim) f16.
-    layers: Vec<[Tensor; 2]>,
+    /// One tensor a block: keys, then values, each (n_slots * n_head * room, head_dim) f16.
+    layers: Vec<Tensor>,
     n_positions: usize,
     /// Positions in use, by slot.
     lengths: Vec<usize>,
@@ -22,33 +25,45 @@ impl Cache {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold it.
     pub async fn new(gpu: &Gpu, config: &Config, n_slots: usize, n_positions: usize) -> Result<Self> {
-        let rows = n_slots * config.n_head * n_positions;
+        let rows = 2 * n_slots * config.n_head * n_positions.next_multiple_of(KEY_BLOCK);
         let mut layers = Vec::new();
         for layer in 0..config.n_layer {
-            let [keys, values] = ["keys", "values"].map(|what| format!("{what} of block {layer}"));
-            layers.push([
-                Tensor::whole(gpu, &keys, rows, config.head_dim(), Format::F16).await?,
-                Tensor::whole(gpu, &values, rows, config.head_dim(), Format::F16).await?,
-            ]);
+            let name = format!("cache of block {layer}");
+            layers.push(Tensor::whole(gpu, &name, rows, config.head_dim(), Format::F16).await?);
         }
         Ok(Self { layers, n_positions, lengths: vec![0; n_slots] })
     }
 
     /// Bytes of a cache of this size.
     pub fn bytes(config: &Config, n_slots: usize, n_positions: usize) -> u64 {
-        let vector = padded(config.head_dim()) as u64 * Format::F16.bytes();
-        let vectors = 2 * config.n_layer * config.n_head * n_slots;
-        vector * vectors as u64 * n_positions as u64
+        let vectors = 2 * config.n_layer * config.n_head * n_slots * n_positions.next_multiple_of(KEY_BLOCK);
+        vectors as u64 * config.head_width() as u64 * Format::F16.bytes()
     }
 
-    /// The keys and values of one block.
-    pub fn layer(&self, layer: usize) -> [&Tensor; 2] {
-        self.layers[layer].each_ref()
+    /// Bytes that a position of one sequence takes.
+    pub fn bytes_per_position(config: &Config) -> u64 {
+        (2 * config.n_layer * config.heads_width()) as u64 * Format::F16.bytes()
     }
 
-    /// Positions that a slot has room for.
+    /// The keys and values of one block: (2, slots, n_head, [`Cache::room`], head_dim) f16. Values lie in that order;
+    /// of the keys, 32 positions are grouped, and interleaved by chunks of eight dimensions.
+    pub fn layer(&self, layer: usize) -> &Tensor {
+        &self.layers[layer]
+    }
+
+    /// How many sequences there is room for.
+    pub fn n_slots(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Positions that a slot may use.
     pub fn n_positions(&self) -> usize {
         self.n_positions
+    }
+
+    /// Positions that are allocated for a slot.
+    pub fn room(&self) -> usize {
+        self.n_positions.next_multiple_of(KEY_BLOCK)
     }
 
     /// Positions of a slot that are in use.

@@ -110,6 +110,8 @@ fn default_eos_token_id() -> Option<TokenIds> {
 const ABSURD: usize = 1 << 20;
 /// The same for blocks, each of which has ten tensors to look for.
 const ABSURD_LAYERS: usize = 1 << 12;
+/// A lane of attention's workgroups takes eight dimensions, and a workgroup has at most 256 lanes on some GPUs.
+const LARGEST_HEAD: usize = 8 * 256;
 
 impl Config {
     /// Reads and checks the text of a `config.json`; `path` is for messages.
@@ -180,6 +182,12 @@ impl Config {
         if !self.n_embd.is_multiple_of(self.n_head) {
             return Err(format!("n_embd ({}) is not divisible by n_head ({})", self.n_embd, self.n_head));
         }
+        if self.head_dim() > LARGEST_HEAD {
+            return Err(format!(
+                "a head has {} dimensions (n_embd / n_head); at most {LARGEST_HEAD} can be had",
+                self.head_dim()
+            ));
+        }
         if self.rotary_dim == 0 || !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.head_dim() {
             return Err(format!(
                 "rotary_dim is {}; it must be even and between 2 and the head's {} dimensions",
@@ -218,6 +226,31 @@ impl Config {
     /// Dimensions of one head.
     pub fn head_dim(&self) -> usize {
         self.n_embd / self.n_head
+    }
+
+    /// What one head takes of a row in memory: whole chunks of eight.
+    pub fn head_width(&self) -> usize {
+        self.head_dim().next_multiple_of(8)
+    }
+
+    /// What all heads take of a row.
+    pub fn heads_width(&self) -> usize {
+        self.n_head * self.head_width()
+    }
+
+    /// Features of a block's first matrix, \[q_proj; k_proj; v_proj; fc_in\].
+    pub fn block_in_features(&self) -> usize {
+        3 * self.heads_width() + self.n_inner
+    }
+
+    /// Inputs of a block's second matrix, \[out_proj | fc_out\].
+    pub fn block_out_inputs(&self) -> usize {
+        self.heads_width() + self.n_inner.next_multiple_of(8)
+    }
+
+    /// A row of activations: attention's results, the MLP's hidden layer, and q.
+    pub fn activation_width(&self) -> usize {
+        self.block_out_inputs() + self.heads_width()
     }
 
     /// Weights and biases of a language model with this configuration.
@@ -278,6 +311,7 @@ mod tests {
             (r#"{"model_type": "gptj", "rotary_dim": 63}"#, "rotary_dim"),
             (r#"{"model_type": "gptj", "rotary_dim": 512}"#, "rotary_dim"),
             (r#"{"model_type": "gptj", "n_head": 0}"#, "n_head"),
+            (r#"{"model_type": "gptj", "n_head": 1}"#, "n_embd / n_head"),
             (r#"{"model_type": "gptj", "n_layer": 99999999999}"#, "n_layer"),
             (r#"{"model_type": "gptj", "layer_norm_epsilon": 0}"#, "layer_norm_epsilon"),
             (r#"{"model_type": "gptj", "activation_function": "relu"}"#, "activation_function"),

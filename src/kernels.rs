@@ -5,9 +5,11 @@
 //! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number. Shapes that do not
 //! fit are a mistake of the caller and panic.
 
+use crate::cache::Cache;
 use crate::config::Config;
-use crate::gpu::{Axis, Binding, Dispatch, Gpu, Import, Part, Shader, Shaders, Tensor};
-use crate::weights::{LayerNorm, Linear};
+use crate::gpu::{Axis, Binding, Dispatch, Gpu, Import, Part, Product, Shader, Shaders, Tensor, Text, padded};
+use crate::regime::{Geometry, Regime, n_splits, split};
+use crate::weights::{LayerNorm, Linear, Matrix};
 
 macro_rules! shaders {
     ($($name:ident: $entry_points:expr;)*) => {
@@ -26,12 +28,12 @@ macro_rules! shaders {
 shaders! {
     embed: &["embed"];
     layer_norm: &["layer_norm", "layer_norm_outputs"];
-    matvec: &["matvec", "matvec_bias", "matvec_bias_gelu", "matvec_residual", "matvec_bias_residual"];
-    matmul: &["matmul", "matmul_bias", "matmul_bias_gelu", "matmul_residual", "matmul_bias_residual"];
-    rotary: &["rotary"];
-    append_cache: &["append_cache"];
+    block_in: &["block_in"];
     attention: &["attention"];
     merge_attention: &["merge_attention"];
+    flash_attention: &["flash_attention"];
+    block_out: &["block_out"];
+    lm_head: &["lm_head"];
     argmax: &["argmax"];
 }
 
@@ -42,76 +44,63 @@ macro_rules! shared {
 }
 
 /// What shaders may import.
-pub const IMPORTS: &[Import] = {
-    use crate::gpu::Feature::{F16, Subgroups};
-    &[
-        Import { name: "cache", text: shared!("cache"), alternative: None },
-        Import { name: "gelu", text: shared!("gelu"), alternative: None },
-        Import { name: "half", text: shared!("half_native"), alternative: Some((F16, shared!("half_packed"))) },
-        Import {
-            name: "reduce",
-            text: shared!("reduce_subgroups"),
-            alternative: Some((Subgroups, shared!("reduce_workgroup"))),
-        },
-        Import { name: "rows", text: shared!("rows"), alternative: None },
-        Import { name: "weights", text: shared!("weights_f16"), alternative: None },
-        Import { name: "widths", text: shared!("widths"), alternative: None },
-    ]
-};
+pub const IMPORTS: &[Import] = &[
+    Import { name: "activations", text: Text::Always(shared!("activations")) },
+    Import { name: "cache", text: Text::Always(shared!("cache")) },
+    Import {
+        name: "chunk",
+        text: Text::Product([
+            shared!("chunk_packed"),
+            shared!("chunk_packed"),
+            shared!("chunk_native"),
+            shared!("chunk_native"),
+        ]),
+    },
+    Import { name: "gelu", text: Text::Always(shared!("gelu")) },
+    Import { name: "half", text: Text::F16([shared!("half_native"), shared!("half_packed")]) },
+    Import { name: "heads", text: Text::Always(shared!("heads")) },
+    Import {
+        name: "product",
+        text: Text::Product([
+            shared!("product_vector"),
+            shared!("product_tile"),
+            shared!("product_cooperative_16"),
+            shared!("product_cooperative_8"),
+        ]),
+    },
+    Import { name: "product_cooperative", text: Text::Always(shared!("product_cooperative")) },
+    Import { name: "reduce", text: Text::Subgroups([shared!("reduce_subgroups"), shared!("reduce_workgroup")]) },
+    Import { name: "rotary", text: Text::Always(shared!("rotary")) },
+    Import { name: "step", text: Text::Always(shared!("step")) },
+    Import { name: "weights", text: Text::Always(shared!("weights_f16")) },
+    Import { name: "widths", text: Text::Always(shared!("widths")) },
+];
 
-/// One token's work in a step; `shaders/shared/rows.wgsl` has the same struct.
+/// One token's work in a step; `shaders/shared/step.wgsl` has the same struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Row {
-    /// The token's id.
-    pub token: u32,
     /// The sequence it belongs to.
     pub slot: u32,
     /// Its place in the sequence, from 0.
     pub position: u32,
 }
 
-/// For how many rows a plan is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Regime {
-    /// Decoding: bound by how fast weights stream in. Every row takes its own pass over them.
-    Few,
-    /// Prompts: bound by arithmetic. Rows are padded to whole tiles of [`TILE_ROWS`].
-    Many,
+/// What precedes the rows of a step; `shaders/shared/step.wgsl` has the same fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct StepHeader {
+    /// How many rows the step has.
+    pub n_rows: u32,
+    /// How many of them want their logits.
+    pub n_outputs: u32,
 }
 
-impl Regime {
-    /// Positions of a split of `attention`. Few rows need the splits to fill the GPU; many fill it by themselves.
-    fn split(self, n_positions: usize) -> usize {
-        match self {
-            Self::Few => FEW_SPLIT.min(n_positions),
-            Self::Many => n_positions,
-        }
-    }
-
-    /// Splits that the history of a row has at most.
-    pub fn n_splits(self, n_positions: usize) -> usize {
-        n_positions.div_ceil(self.split(n_positions))
-    }
-}
-
-/// Rows of a tile of `matmul`.
-pub const TILE_ROWS: usize = 32;
-
-/// Output features of a tile of `matmul`.
-const TILE_FEATURES: usize = 64;
-
-/// Output features of a workgroup of `matvec`.
-const VECTOR_FEATURES: usize = 4;
-
-/// Positions of a split of `attention` where rows are few.
-pub const FEW_SPLIT: usize = 256;
-
-/// Lanes of the kernels that walk along a row.
+/// Lanes of the kernels that take a row or an output a workgroup.
 const ROW_LANES: u32 = 256;
 
-/// Lanes of the kernels that many workgroups of run at once.
-const LANES: u32 = 64;
+/// Lanes of `merge_attention`, which takes a head of a row a workgroup.
+const HEAD_LANES: u32 = 64;
 
 /// The launchers, for one model on one GPU.
 #[derive(Clone)]
@@ -119,28 +108,27 @@ pub struct Kernels {
     shaders: Shaders,
     config: Config,
     n_positions: usize,
+    geometry: Geometry,
     regime: Regime,
 }
 
 impl Kernels {
-    /// For a model of this configuration whose cache has room for `n_positions` positions a slot.
-    pub fn new(gpu: &Gpu, config: &Config, n_positions: usize) -> Self {
-        let shaders = Shaders::new(gpu, IMPORTS);
-        Self { shaders, config: config.clone(), n_positions, regime: Regime::Few }
+    /// For a model of this configuration whose cache has room for `n_positions` positions a slot, with kernels of this
+    /// geometry.
+    pub fn new(gpu: &Gpu, config: &Config, n_positions: usize, geometry: Geometry) -> Self {
+        let regime = geometry.regime(1);
+        Self { shaders: Shaders::new(gpu, IMPORTS), config: config.clone(), n_positions, geometry, regime }
     }
 
-    /// The same launchers for steps of so many rows; compiled kernels are shared.
+    /// The same launchers for steps of another regime; compiled kernels are shared.
     #[must_use]
-    pub fn for_rows(&self, regime: Regime) -> Self {
+    pub fn in_regime(&self, regime: Regime) -> Self {
         Self { regime, ..self.clone() }
     }
 
-    fn split(&self) -> usize {
-        self.regime.split(self.n_positions)
-    }
-
-    fn n_splits(&self) -> usize {
-        self.regime.n_splits(self.n_positions)
+    /// The geometry of the kernels.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     fn dispatch(
@@ -151,13 +139,13 @@ impl Kernels {
         bindings: &[Binding<'_>],
         grid: [Axis; 3],
     ) -> Dispatch {
-        Dispatch::new(&self.shaders, shader, entry_point, constants, bindings, grid)
+        Dispatch::new(&self.shaders, (shader, Product::Vector), entry_point, constants, bindings, grid)
     }
 
-    /// `x[row] = wte[token[row]]`
+    /// `x[row] = wte[tokens[row]]`
     ///
-    /// `rows`: [`Row`]s; `wte`: (vocab_size, n_embd) f16; `x`: (rows, n_embd).
-    pub fn embed(&self, rows: &Tensor, wte: &Tensor, x: &Tensor) -> Vec<Dispatch> {
+    /// `tokens`: (rows) flat; `wte`: (vocab_size, n_embd) f16; `x`: (rows, n_embd).
+    pub fn embed(&self, tokens: &Tensor, wte: &Tensor, x: &Tensor) -> Vec<Dispatch> {
         assert_eq!(wte.width(), x.width(), "embed copies rows of wte to x");
         let launch = |part: &Part| {
             let constants = [
@@ -167,7 +155,7 @@ impl Kernels {
                 ("N_TOKENS", part.rows as f64),
             ];
             let grid = [Axis::Rows(1), Axis::Fixed(1), Axis::Fixed(1)];
-            self.dispatch(embed, "embed", &constants, &[rows.into(), part.into(), x.into()], grid)
+            self.dispatch(embed, "embed", &constants, &[tokens.into(), part.into(), x.into()], grid)
         };
         wte.parts().iter().map(launch).collect()
     }
@@ -187,176 +175,196 @@ impl Kernels {
     /// `x`: (rows, n_embd); `outputs`: indices of rows; `normed`: (outputs, n_embd).
     pub fn layer_norm_outputs(&self, x: &Tensor, norm: &LayerNorm, normed: &Tensor, outputs: &Tensor) -> Vec<Dispatch> {
         assert_eq!(x.width(), normed.width(), "layer_norm_outputs keeps the width");
-        let grid = [Axis::Outputs, Axis::Fixed(1), Axis::Fixed(1)];
+        let grid = [Axis::Outputs(1), Axis::Fixed(1), Axis::Fixed(1)];
         let bindings = [x.into(), (&norm.gain).into(), (&norm.bias).into(), normed.into(), outputs.into()];
         vec![self.dispatch(layer_norm, "layer_norm_outputs", &self.layer_norm_constants(x), &bindings, grid)]
     }
 
     fn layer_norm_constants(&self, x: &Tensor) -> [(&'static str, f64); 3] {
         let epsilon = f64::from(self.config.layer_norm_epsilon);
-        [("WG_SIZE", f64::from(ROW_LANES)), ("N_EMBD", x.width() as f64), ("EPS", epsilon)]
+        [("WG_SIZE", f64::from(self.geometry.norm_lanes)), ("N_EMBD", x.width() as f64), ("EPS", epsilon)]
     }
 
-    /// `output[row] = weight · input[row] + bias`, the bias where there is one
+    /// From the normed input to all that attention and the MLP's second matrix need:
     ///
-    /// `input`: (rows, in); `linear.weight`: (out, in); `output`: (rows, out).
-    pub fn linear(&self, input: &Tensor, linear: &Linear, output: &Tensor) -> Vec<Dispatch> {
-        let names = match linear.bias {
-            None => ("matvec", "matmul"),
-            Some(_) => ("matvec_bias", "matmul_bias"),
-        };
-        self.matrix_product(names, input, linear, output, Axis::Rows)
-    }
-
-    /// `output[row] = gelu(weight · input[row] + bias)`; shapes as in [`Kernels::linear`].
-    pub fn linear_gelu(&self, input: &Tensor, linear: &Linear, output: &Tensor) -> Vec<Dispatch> {
-        assert!(linear.bias.is_some(), "{} has a bias", linear.weight.name());
-        self.matrix_product(("matvec_bias_gelu", "matmul_bias_gelu"), input, linear, output, Axis::Rows)
-    }
-
-    /// `output[row] += weight · input[row] + bias`; shapes as in [`Kernels::linear`].
-    pub fn linear_residual(&self, input: &Tensor, linear: &Linear, output: &Tensor) -> Vec<Dispatch> {
-        let names = match linear.bias {
-            None => ("matvec_residual", "matmul_residual"),
-            Some(_) => ("matvec_bias_residual", "matmul_bias_residual"),
-        };
-        self.matrix_product(names, input, linear, output, Axis::Rows)
-    }
-
-    /// [`Kernels::linear`] over the rows whose logits are wanted.
+    /// ```text
+    /// q = rotate(q_proj · normed)   keys[position] = rotate(k_proj · normed)   values[position] = v_proj · normed
+    /// hidden = gelu(fc_in · normed + bias)
+    /// ```
     ///
-    /// `input`: (outputs, in); `output`: (outputs, out).
-    pub fn linear_outputs(&self, input: &Tensor, linear: &Linear, output: &Tensor) -> Vec<Dispatch> {
-        let names = match linear.bias {
-            None => ("matvec", "matmul"),
-            Some(_) => ("matvec_bias", "matmul_bias"),
-        };
-        self.for_rows(Regime::Few).matrix_product(names, input, linear, output, |_| Axis::Outputs)
-    }
-
-    fn matrix_product(
+    /// `normed`: (rows, n_embd); `step`: the rows; `matrix`: [`Block::block_in`](crate::weights::Block::block_in);
+    /// `angles`: [`Config::rotary_angles`]; `activations`: (rows, [`Config::activation_width`]); `cache`: as in
+    /// [`Cache::layer`].
+    pub fn block_in(
         &self,
-        (vector_kernel, tile_kernel): (&'static str, &'static str),
+        [normed, step]: [&Tensor; 2],
+        matrix: &Linear,
+        angles: &Tensor,
+        activations: &Tensor,
+        cache: (&Cache, &Tensor),
+    ) -> Vec<Dispatch> {
+        assert_eq!(matrix.weight.features(), self.config.block_in_features(), "block_in gives q, k, v and hidden");
+        let mut constants = self.activation_constants(activations).to_vec();
+        constants.extend(cache_constants(cache.0));
+        constants.push(("ROTARY_DIM", self.config.rotary_dim as f64));
+        let rest = [step, &matrix.bias, angles, activations, cache.1];
+        self.product((block_in, "block_in"), &constants, &matrix.weight, normed, &rest, Axis::Rows)
+    }
+
+    /// `x[row] += out_proj · attended[row] + fc_out · hidden[row] + bias`
+    ///
+    /// `activations`: (rows, [`Config::activation_width`]); `step`: the rows; `matrix`:
+    /// [`Block::block_out`](crate::weights::Block::block_out); `x`: (rows, n_embd).
+    pub fn block_out(&self, [activations, step]: [&Tensor; 2], matrix: &Linear, x: &Tensor) -> Vec<Dispatch> {
+        assert_eq!(matrix.weight.inputs(), self.config.block_out_inputs(), "block_out takes attended and hidden");
+        let constants = [("EMBD_QUADS", quads(x))];
+        let rest = [step, &matrix.bias, x];
+        self.product((block_out, "block_out"), &constants, &matrix.weight, activations, &rest, Axis::Rows)
+    }
+
+    /// `logits[output] = weight · ln_f[output] + bias`
+    ///
+    /// `ln_f`: (outputs, n_embd); `step`: how many outputs; `logits`: (outputs, vocab_size).
+    pub fn lm_head(&self, [ln_f, step]: [&Tensor; 2], matrix: &Linear, logits: &Tensor) -> Vec<Dispatch> {
+        assert_eq!(matrix.weight.features(), logits.width(), "lm_head gives a logit for each token");
+        let constants = [("VOCAB_QUADS", quads(logits))];
+        let rest = [step, &matrix.bias, logits];
+        self.product((lm_head, "lm_head"), &constants, &matrix.weight, ln_f, &rest, Axis::Outputs)
+    }
+
+    /// The launches of one product: each sees one or two parts of the matrix, and the parts' features are its own.
+    fn product(
+        &self,
+        (shader, kernel): (Shader, &'static str),
+        constants: &[(&'static str, f64)],
+        weight: &Matrix,
         input: &Tensor,
-        linear: &Linear,
-        output: &Tensor,
+        rest: &[&Tensor],
         rows: impl Fn(u32) -> Axis,
     ) -> Vec<Dispatch> {
-        let weight = &linear.weight;
-        assert_eq!(input.width(), weight.width(), "{} takes rows of its width", weight.name());
-        assert_eq!(output.width(), weight.rows(), "{} gives a value for each of its rows", weight.name());
-        let launch = |part: &Part| {
-            let constants = [
-                ("IN", input.width() as f64),
-                ("OUT", part.rows as f64),
-                ("FIRST_OUT", part.first_row as f64),
-                ("OUT_WIDTH", output.width() as f64),
-                ("WG_SIZE", f64::from(LANES)),
-            ];
-            let mut bindings = vec![part.into(), input.into(), output.into()];
-            bindings.extend(linear.bias.as_ref().map(Binding::from));
-            match self.regime {
-                Regime::Few => {
-                    let grid = [workgroups(part.rows, VECTOR_FEATURES), rows(1), Axis::Fixed(1)];
-                    self.dispatch(matvec, vector_kernel, &constants, &bindings, grid)
-                }
-                Regime::Many => {
-                    assert!(input.rows().is_multiple_of(TILE_ROWS), "{} has room for whole tiles", input.name());
-                    assert!(output.rows().is_multiple_of(TILE_ROWS), "{} has room for whole tiles", output.name());
-                    let grid = [workgroups(part.rows, TILE_FEATURES), rows(TILE_ROWS as u32), Axis::Fixed(1)];
-                    // The size of matmul's workgroups is part of its tile.
-                    let (_, constants) = constants.split_last().expect("there are constants");
-                    self.dispatch(matmul, tile_kernel, constants, &bindings, grid)
-                }
-            }
+        let groups = weight.inputs().div_ceil(8);
+        assert!(padded(input.width()) >= 8 * groups, "{} takes rows of at least its width", weight.name());
+        let tile_rows = self.geometry.tile_rows(self.regime);
+        assert!(input.rows().is_multiple_of(tile_rows), "{} has room for whole tiles of {tile_rows}", input.name());
+        let launch = |parts: &[Part]| {
+            let (first, second) = (&parts[0], parts.get(1));
+            let n_panels = first.rows + second.map_or(0, |part| part.rows);
+            let mut constants = constants.to_vec();
+            constants.extend([
+                ("IN_GROUPS", groups as f64),
+                ("INPUT_QUADS", quads(input)),
+                ("PANELS_0", first.rows as f64),
+                ("PANELS_1", second.map_or(0.0, |part| part.rows as f64)),
+                ("FIRST_PANEL", first.first_row as f64),
+            ]);
+            constants.extend(self.geometry.product_constants(self.regime, groups));
+            let mut bindings = vec![first.into(), second.unwrap_or(first).into(), input.into()];
+            bindings.extend(rest.iter().map(|&tensor| Binding::from(tensor)));
+            let tile_panels = self.geometry.tile_panels(self.regime);
+            let grid = [rows(tile_rows as u32), workgroups(n_panels, tile_panels), Axis::Fixed(1)];
+            Dispatch::new(&self.shaders, (shader, self.regime.product), kernel, &constants, &bindings, grid)
         };
-        weight.parts().iter().map(launch).collect()
+        weight.parts().chunks(2).map(launch).collect()
     }
 
-    /// Turns pairs (2i, 2i + 1) of each head's first `rotary_dim` dimensions by the angles of the row's position, in
-    /// place.
+    fn head_constants(&self) -> [(&'static str, f64); 2] {
+        [("N_HEAD", self.config.n_head as f64), ("HEAD_DIM", self.config.head_dim() as f64)]
+    }
+
+    fn activation_constants(&self, activations: &Tensor) -> [(&'static str, f64); 3] {
+        assert_eq!(activations.width(), self.config.activation_width(), "attended, hidden and q");
+        let [n_head, head_dim] = self.head_constants();
+        [n_head, head_dim, ("INNER_QUADS", (padded(self.config.n_inner) / 4) as f64)]
+    }
+
+    /// Attention of every row over its history, from `q` to `attended`, both in `activations`: as the regime wants it,
+    /// [`Kernels::attention`] and [`Kernels::merge_attention`] or [`Kernels::flash_attention`].
     ///
-    /// `rows`: [`Row`]s; `angles`: [`Config::rotary_angles`]; `vectors`: (rows, n_embd).
-    pub fn rotary(&self, rows: &Tensor, angles: &Tensor, vectors: &Tensor) -> Vec<Dispatch> {
-        assert_eq!(vectors.width(), self.config.n_embd, "rotary turns all heads of a row");
-        let constants = [
-            ("WG_SIZE", f64::from(ROW_LANES)),
-            ("N_HEAD", self.config.n_head as f64),
-            ("HEAD_DIM", self.config.head_dim() as f64),
-            ("ROTARY_DIM", self.config.rotary_dim as f64),
-        ];
-        let grid = [Axis::Rows(1), Axis::Fixed(1), Axis::Fixed(1)];
-        vec![self.dispatch(rotary, "rotary", &constants, &[rows.into(), angles.into(), vectors.into()], grid)]
-    }
-
-    /// `keys[slot, head, position] = k[row, head]`, and values likewise, as f16
-    ///
-    /// `rows`: [`Row`]s; `k`, `v`: (rows, n_embd); `keys`, `values`: (slots * n_head * n_positions, head_dim) f16.
-    pub fn append_cache(&self, rows: &Tensor, [k, v]: [&Tensor; 2], [keys, values]: [&Tensor; 2]) -> Vec<Dispatch> {
-        assert_eq!(k.width(), self.config.n_embd, "append_cache stores all heads of a row");
-        assert_eq!(keys.width(), self.config.head_dim(), "the cache holds one head a row");
-        let mut constants = self.cache_constants().to_vec();
-        constants.push(("WG_SIZE", f64::from(ROW_LANES)));
-        let grid = [Axis::Rows(1), Axis::Fixed(1), Axis::Fixed(1)];
-        let bindings = [rows.into(), k.into(), v.into(), keys.into(), values.into()];
-        vec![self.dispatch(append_cache, "append_cache", &constants, &bindings, grid)]
-    }
-
-    fn cache_constants(&self) -> [(&'static str, f64); 3] {
-        [
-            ("N_HEAD", self.config.n_head as f64),
-            ("HEAD_DIM", self.config.head_dim() as f64),
-            ("N_POSITIONS", self.n_positions as f64),
-        ]
+    /// `splits`: the tensors `mixtures` and `softmaxes` of those.
+    pub fn attend(
+        &self,
+        step: &Tensor,
+        activations: &Tensor,
+        cache: (&Cache, &Tensor),
+        splits: [&Tensor; 2],
+    ) -> Vec<Dispatch> {
+        if self.regime.flash {
+            return self.flash_attention(step, activations, cache);
+        }
+        let mut launches = self.attention(step, activations, cache, splits);
+        launches.extend(self.merge_attention(step, splits, activations));
+        launches
     }
 
     /// For each row, head and split of the row's history: softmax(q · keys / sqrt(head_dim)) · values, not yet
     /// divided by the softmax's sum
     ///
-    /// `rows`: [`Row`]s; `q`: (rows, n_embd); `keys`, `values`: as in [`Kernels::append_cache`]; `mixtures`: (rows,
-    /// n_head, n_splits, head_dim rounded up to a multiple of four) flat; `softmaxes`: (rows, n_head, n_splits)
-    /// maxima and sums, flat.
+    /// `step`: the rows; `activations`: (rows, [`Config::activation_width`]), of which it reads q; `cache`: as in
+    /// [`Cache::layer`]; `mixtures`: (rows, n_head, [`n_splits`], [`Config::head_width`]) flat;
+    /// `softmaxes`: (rows, n_head, n_splits) maxima and sums, flat.
     pub fn attention(
         &self,
-        rows: &Tensor,
-        q: &Tensor,
-        [keys, values]: [&Tensor; 2],
+        step: &Tensor,
+        activations: &Tensor,
+        cache: (&Cache, &Tensor),
         [mixtures, softmaxes]: [&Tensor; 2],
     ) -> Vec<Dispatch> {
-        assert_eq!(q.width(), self.config.n_embd, "attention takes all heads of a row");
-        assert_eq!(keys.width(), self.config.head_dim(), "the cache holds one head a row");
-        let mut constants = self.cache_constants().to_vec();
+        let split = split(&self.config);
+        let mut constants = self.activation_constants(activations).to_vec();
+        constants.extend(cache_constants(cache.0));
         constants.extend([
-            ("WG_SIZE", f64::from(LANES)),
-            ("SPLIT", self.split() as f64),
+            ("WG_SIZE", split as f64),
             ("N_SPLITS", self.n_splits() as f64),
-            ("SCALE", 1.0 / (self.config.head_dim() as f64).sqrt()),
+            ("SCALE", self.score_scale()),
         ]);
-        let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(1), Axis::Positions(self.split() as u32)];
-        let bindings = [rows.into(), q.into(), keys.into(), values.into(), mixtures.into(), softmaxes.into()];
+        let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(1), Axis::Positions(split as u32)];
+        let bindings = [step.into(), activations.into(), cache.1.into(), mixtures.into(), softmaxes.into()];
         vec![self.dispatch(attention, "attention", &constants, &bindings, grid)]
     }
 
     /// `attended[row, head]` = the splits of [`Kernels::attention`] combined, divided by the softmax's sum
     ///
-    /// `attended`: (rows, n_embd).
+    /// `mixtures`, `softmaxes`: as there; `activations`: (rows, [`Config::activation_width`]), of which it writes
+    /// `attended`.
     pub fn merge_attention(
         &self,
-        rows: &Tensor,
+        step: &Tensor,
         [mixtures, softmaxes]: [&Tensor; 2],
-        attended: &Tensor,
+        activations: &Tensor,
     ) -> Vec<Dispatch> {
-        assert_eq!(attended.width(), self.config.n_embd, "merge_attention gives all heads of a row");
-        let constants = [
-            ("WG_SIZE", f64::from(LANES)),
-            ("N_HEAD", self.config.n_head as f64),
-            ("HEAD_DIM", self.config.head_dim() as f64),
-            ("SPLIT", self.split() as f64),
+        let mut constants = self.activation_constants(activations).to_vec();
+        let split = split(&self.config);
+        constants.extend([
+            ("WG_SIZE", f64::from(HEAD_LANES)),
+            ("SPLIT", split as f64),
             ("N_SPLITS", self.n_splits() as f64),
-        ];
+        ]);
         let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(1), Axis::Fixed(1)];
-        let bindings = [rows.into(), mixtures.into(), softmaxes.into(), attended.into()];
+        let bindings = [step.into(), mixtures.into(), softmaxes.into(), activations.into()];
         vec![self.dispatch(merge_attention, "merge_attention", &constants, &bindings, grid)]
+    }
+
+    /// For each row and head: softmax(q · keys / sqrt(head_dim)) · values, for many rows
+    ///
+    /// `step`: the rows; `activations`: (rows, [`Config::activation_width`]), of which it reads q and writes
+    /// `attended`; `cache`: as in [`Cache::layer`].
+    pub fn flash_attention(&self, step: &Tensor, activations: &Tensor, cache: (&Cache, &Tensor)) -> Vec<Dispatch> {
+        let mut constants = self.activation_constants(activations).to_vec();
+        constants.extend(cache_constants(cache.0));
+        let lane_rows = (256 / (self.config.head_width() / 8)).clamp(1, 8);
+        constants.extend([("LANE_ROWS", lane_rows as f64), ("SCALE", self.score_scale())]);
+        assert!(activations.rows().is_multiple_of(4 * lane_rows), "{} has room for whole tiles", activations.name());
+        let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(4 * lane_rows as u32), Axis::Fixed(1)];
+        let bindings = [step.into(), cache.1.into(), activations.into()];
+        vec![self.dispatch(flash_attention, "flash_attention", &constants, &bindings, grid)]
+    }
+
+    fn n_splits(&self) -> usize {
+        n_splits(&self.config, self.n_positions)
+    }
+
+    fn score_scale(&self) -> f64 {
+        1.0 / (self.config.head_dim() as f64).sqrt()
     }
 
     /// `tokens[output]` = the index of the largest logit, the first of equals
@@ -364,16 +372,20 @@ impl Kernels {
     /// `logits`: (outputs, vocab_size); `tokens`: (outputs) flat.
     pub fn argmax(&self, logits: &Tensor, tokens: &Tensor) -> Vec<Dispatch> {
         let constants = [("WG_SIZE", f64::from(ROW_LANES)), ("VOCAB_SIZE", logits.width() as f64)];
-        let grid = [Axis::Outputs, Axis::Fixed(1), Axis::Fixed(1)];
+        let grid = [Axis::Outputs(1), Axis::Fixed(1), Axis::Fixed(1)];
         vec![self.dispatch(argmax, "argmax", &constants, &[logits.into(), tokens.into()], grid)]
     }
 }
 
-fn workgroups(size: usize, each: usize) -> Axis {
-    Axis::Fixed(size.div_ceil(each) as u32)
+fn cache_constants(cache: &Cache) -> [(&'static str, f64); 2] {
+    [("N_POSITIONS", cache.room() as f64), ("N_SLOTS", cache.n_slots() as f64)]
 }
 
-/// Elements of `mixtures` for one row, head and split.
-pub fn mixture_width(config: &Config) -> usize {
-    config.head_dim().next_multiple_of(4)
+/// A row of a tensor in vec4s.
+fn quads(tensor: &Tensor) -> f64 {
+    (padded(tensor.width()) / 4) as f64
+}
+
+fn workgroups(size: usize, each: usize) -> Axis {
+    Axis::Fixed(size.div_ceil(each) as u32)
 }

@@ -32,6 +32,7 @@
 //! | [`model`] | **the heart**: the forward pass, recorded once and replayed at every step |
 //! | [`cache`] | keys and values of earlier positions, and whose they are |
 //! | [`weights`] | the parameters on the GPU and their way there from a [`checkpoint`] |
+//! | [`regime`] | which versions of the kernels take so many rows |
 //! | [`kernels`] | the vocabulary of the pass: what each kernel computes, on which shapes |
 //! | `shaders/` | the kernels themselves, one file each, readable alone |
 //! | [`gpu`] | everything that speaks wgpu: devices, tensors, plans |
@@ -48,6 +49,7 @@ pub mod gpu;
 pub mod kernels;
 pub mod model;
 pub mod reference;
+pub mod regime;
 pub mod sampler;
 pub mod tokenizer;
 pub mod weights;

@@ -9,9 +9,10 @@
 //!      └───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! At load, the pass is recorded as plans: one for the embedding, one a block, one for the head. A step writes its
-//! rows to the GPU and replays them. Twice they are recorded by the same functions, once for few rows and once for
-//! many, since products with few rows and with many are different kernels.
+//! Since both branches begin and end alike, their first matrices are one and so are their last: a block is five
+//! launches. The pass is recorded as plans, one for the embedding, one a block, one for the head; a step writes its rows
+//! to the GPU and replays them. Few rows and many want different kernels, so the same functions record the pass once
+//! for each [`Regime`] that a step comes in, the first time that it does.
 //!
 //! # Easy to get wrong
 //! 1. Rotary turns neighbouring pairs (2i, 2i + 1), and only in the first `rotary_dim` dimensions of a head.
@@ -28,11 +29,9 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Format, Gpu, Plan, Readback, StepSize, Submission, Tensor, padded};
-use crate::kernels::{Kernels, Regime, Row, TILE_ROWS, mixture_width};
+use crate::kernels::{Kernels, Row, StepHeader};
+use crate::regime::{Geometry, Regime, SPLIT_ROWS, TILE_ROWS, VectorShape, n_splits};
 use crate::weights::{Block, Progress, Weights};
-
-/// Steps of up to this many rows are recorded as few, and so many rows can have their logits computed at once.
-pub const FEW_ROWS: usize = 8;
 
 /// How a model is laid out in GPU memory.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +40,13 @@ pub struct LoadOptions {
     pub chunk: usize,
     /// Sequences that the cache holds at once.
     pub n_slots: usize,
+    /// The shape of products with few rows; `None` for what is good on most GPUs of this kind.
+    pub vector: Option<VectorShape>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { chunk: 256, n_slots: 1 }
+        Self { chunk: 256, n_slots: 1, vector: None }
     }
 }
 
@@ -53,27 +54,29 @@ impl Default for LoadOptions {
 pub struct Model {
     gpu: Gpu,
     config: Config,
+    weights: Weights,
     cache: Cache,
     scratch: Scratch,
-    few: Plans,
-    many: Plans,
+    kernels: Kernels,
+    /// The regimes that steps came in so far.
+    bodies: Vec<(Regime, Body)>,
+    heads: Vec<(Regime, Plan)>,
     argmax: Plan,
     readback: Readback,
-    /// The plans hold the weights' buffers; this keeps their names and sizes.
-    _weights: Weights,
 }
 
-/// The recorded forward pass, for few rows or for many.
-struct Plans {
+/// The recorded forward pass from the rows' tokens to the end of the residual stream.
+struct Body {
     embed: Plan,
     blocks: Vec<Plan>,
-    head: Plan,
 }
 
 /// Everything between the weights and the logits, allocated once and used again by every block and step.
 struct Scratch {
-    /// The step's [`Row`]s.
-    rows: Tensor,
+    /// The rows' tokens; where every row's next token is chosen here, they are those of the next step.
+    tokens: Tensor,
+    /// The step's [`StepHeader`] and [`Row`]s.
+    step: Tensor,
     /// Indices of the rows whose logits are wanted.
     outputs: Tensor,
     /// Cosines and sines of all positions.
@@ -82,62 +85,47 @@ struct Scratch {
     x: Tensor,
     /// `ln_1(x)`, what both branches of a block read, (rows, n_embd).
     normed: Tensor,
-    /// (rows, n_embd)
-    q: Tensor,
-    /// (rows, n_embd)
-    k: Tensor,
-    /// (rows, n_embd)
-    v: Tensor,
-    /// Attention's unfinished results, (rows, n_head, n_splits, head_dim).
+    /// Attention's results, the MLP's hidden layer, and q, (rows, [`Config::activation_width`]).
+    activations: Tensor,
+    /// Attention's unfinished results, (rows, n_head, n_splits, head_width).
     mixtures: Tensor,
     /// Their maxima and sums, (rows, n_head, n_splits).
     softmaxes: Tensor,
-    /// Attention's results, (rows, n_embd).
-    attended: Tensor,
-    /// The MLP's hidden layer, (rows, n_inner).
-    hidden: Tensor,
     /// `ln_f(x)` of the rows whose logits are wanted, (outputs, n_embd).
     ln_f: Tensor,
     /// (outputs, vocab_size)
     logits: Tensor,
-    /// The most likely tokens, (outputs).
-    tokens: Tensor,
 }
 
 /// Records one block: `x += attention(ln_1(x)) + mlp(ln_1(x))`.
-fn record_block(k: &Kernels, s: &Scratch, block: &Block, cache: [&Tensor; 2]) -> Plan {
+fn record_block(k: &Kernels, s: &Scratch, block: &Block, cache: (&Cache, &Tensor)) -> Plan {
     let mut plan = Plan::default();
     // One norm feeds both branches; GPT-J has no second one.
     plan.run(k.layer_norm(&s.x, &block.ln_1, &s.normed));
-
-    plan.run(k.linear(&s.normed, &block.q_proj, &s.q));
-    plan.run(k.linear(&s.normed, &block.k_proj, &s.k));
-    plan.run(k.linear(&s.normed, &block.v_proj, &s.v));
-    plan.run(k.rotary(&s.rows, &s.angles, &s.q));
-    plan.run(k.rotary(&s.rows, &s.angles, &s.k));
-    plan.run(k.append_cache(&s.rows, [&s.k, &s.v], cache));
-    plan.run(k.attention(&s.rows, &s.q, cache, [&s.mixtures, &s.softmaxes]));
-    plan.run(k.merge_attention(&s.rows, [&s.mixtures, &s.softmaxes], &s.attended));
-    plan.run(k.linear_residual(&s.attended, &block.out_proj, &s.x));
-
-    // Reads `normed`, not `x`: the branches are independent, so their order is free.
-    plan.run(k.linear_gelu(&s.normed, &block.fc_in, &s.hidden));
-    plan.run(k.linear_residual(&s.hidden, &block.fc_out, &s.x));
+    // To q and hidden in the activations, and to keys and values in the cache.
+    plan.run(k.block_in([&s.normed, &s.step], &block.block_in, &s.angles, &s.activations, cache));
+    // From q to attended, in the activations.
+    plan.run(k.attend(&s.step, &s.activations, cache, [&s.mixtures, &s.softmaxes]));
+    // From attended and hidden to x.
+    plan.run(k.block_out([&s.activations, &s.step], &block.block_out, &s.x));
     plan
 }
 
-/// Records the whole pass, from the rows' tokens to the logits of the rows that want them.
-fn record(k: &Kernels, s: &Scratch, weights: &Weights, cache: &Cache) -> Plans {
+/// Records the pass up to the end of the residual stream.
+fn record_body(k: &Kernels, s: &Scratch, weights: &Weights, cache: &Cache) -> Body {
     let mut embed = Plan::default();
-    embed.run(k.embed(&s.rows, &weights.wte, &s.x));
-
+    embed.run(k.embed(&s.tokens, &weights.wte, &s.x));
     let blocks = weights.blocks.iter().enumerate();
-    let blocks = blocks.map(|(layer, block)| record_block(k, s, block, cache.layer(layer))).collect();
+    let blocks = blocks.map(|(layer, block)| record_block(k, s, block, (cache, cache.layer(layer)))).collect();
+    Body { embed, blocks }
+}
 
+/// Records what follows for the rows whose logits are wanted.
+fn record_head(k: &Kernels, s: &Scratch, weights: &Weights) -> Plan {
     let mut head = Plan::default();
     head.run(k.layer_norm_outputs(&s.x, &weights.ln_f, &s.ln_f, &s.outputs));
-    head.run(k.linear_outputs(&s.ln_f, &weights.lm_head, &s.logits));
-    Plans { embed, blocks, head }
+    head.run(k.lm_head([&s.ln_f, &s.step], &weights.lm_head, &s.logits));
+    head
 }
 
 impl Model {
@@ -156,16 +144,49 @@ impl Model {
         let n_positions = config.n_positions;
         // Where these do not fit, the user hears of it before the long upload.
         let cache = Cache::new(gpu, &config, options.n_slots, n_positions).await?;
-        let kernels = Kernels::new(gpu, &config, n_positions);
         let scratch = Scratch::new(gpu, &config, options).await?;
         let readback = Readback::new(gpu, "readback", scratch.logits.bytes()).await?;
         let weights = Weights::load(gpu, checkpoint, &mut progress).await?;
-        let few = record(&kernels.for_rows(Regime::Few), &scratch, &weights, &cache);
-        let many = record(&kernels.for_rows(Regime::Many), &scratch, &weights, &cache);
+        let mut geometry = Geometry::for_adapter(gpu.info());
+        geometry.vector = options.vector.unwrap_or(geometry.vector);
+        let kernels = Kernels::new(gpu, &config, n_positions, geometry);
         let mut argmax = Plan::default();
         argmax.run(kernels.argmax(&scratch.logits, &scratch.tokens));
-        gpu.check()?;
-        Ok(Self { gpu: gpu.clone(), config, cache, scratch, few, many, argmax, readback, _weights: weights })
+        let gpu = gpu.clone();
+        let (bodies, heads) = (Vec::new(), Vec::new());
+        let mut model = Self { gpu, config, weights, cache, scratch, kernels, bodies, heads, argmax, readback };
+        // What every generation needs, so that its first token need not wait for it.
+        model.prepare(1, 1);
+        model.gpu.check()?;
+        Ok(model)
+    }
+
+    /// Records what steps of so many rows and outputs need, where it is not yet.
+    fn prepare(&mut self, n_rows: usize, n_outputs: usize) {
+        let body = self.kernels.geometry().regime(n_rows);
+        if self.bodies.iter().all(|(regime, _)| *regime != body) {
+            let kernels = self.kernels.in_regime(body);
+            self.bodies.push((body, record_body(&kernels, &self.scratch, &self.weights, &self.cache)));
+        }
+        let head = self.kernels.geometry().head_regime(n_outputs);
+        if n_outputs > 0 && self.heads.iter().all(|(regime, _)| *regime != head) {
+            let kernels = self.kernels.in_regime(head);
+            self.heads.push((head, record_head(&kernels, &self.scratch, &self.weights)));
+        }
+    }
+
+    /// The plans for a step of so many rows.
+    fn body(&self, n_rows: usize) -> impl Iterator<Item = &Plan> {
+        let regime = self.kernels.geometry().regime(n_rows);
+        let (_, body) = self.bodies.iter().find(|(other, _)| *other == regime).expect("it was prepared");
+        [&body.embed].into_iter().chain(&body.blocks)
+    }
+
+    /// The plan for so many outputs.
+    fn head(&self, n_outputs: usize) -> Option<&Plan> {
+        let regime = self.kernels.geometry().head_regime(n_outputs);
+        let head = self.heads.iter().find(|(other, _)| *other == regime);
+        (n_outputs > 0).then(|| &head.expect("it was prepared").1)
     }
 
     /// The model's configuration.
@@ -190,8 +211,7 @@ impl Model {
 
     /// Launches of one decoded token.
     pub fn launches(&self) -> usize {
-        let Plans { embed, blocks, head } = &self.few;
-        [embed, head, &self.argmax].into_iter().chain(blocks).map(|plan| plan.dispatches().len()).sum()
+        self.body(1).chain(self.head(1)).chain([&self.argmax]).map(|plan| plan.dispatches().len()).sum()
     }
 
     /// Appends `tokens` to a slot's sequence and returns the logits that follow the last one, vocab_size of them.
@@ -226,11 +246,11 @@ impl Model {
         self.check_tokens(slot, tokens)?;
         let (start, last) = tokens.split_at((tokens.len() - 1) / self.scratch.chunk() * self.scratch.chunk());
         for chunk in start.chunks(self.scratch.chunk()) {
-            let rows = self.append(slot, chunk);
-            self.step(&rows, &[]).0.submit();
+            let rows = self.append(slot, chunk.len());
+            self.step(Some(chunk), &rows, &[]).0.submit();
         }
-        let rows = self.append(slot, last);
-        Ok(self.step(&rows, &[last.len() as u32 - 1]))
+        let rows = self.append(slot, last.len());
+        Ok(self.step(Some(last), &rows, &[last.len() as u32 - 1]))
     }
 
     fn check_tokens(&self, slot: usize, tokens: &[u32]) -> Result<()> {
@@ -243,36 +263,38 @@ impl Model {
         Ok(())
     }
 
-    /// Gives tokens their places in a slot's sequence.
-    fn append(&mut self, slot: usize, tokens: &[u32]) -> Vec<Row> {
-        let row = |&token| Row { token, slot: slot as u32, position: self.cache.push(slot) as u32 };
-        tokens.iter().map(row).collect()
+    /// Takes the next places of a slot's sequence.
+    fn append(&mut self, slot: usize, n_rows: usize) -> Vec<Row> {
+        let row = |_| Row { slot: slot as u32, position: self.cache.push(slot) as u32 };
+        (0..n_rows).map(row).collect()
     }
 
-    /// Runs any rows, and computes the logits of those whose indices `outputs` holds. The submission is still open.
-    fn step(&self, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
-        let (mut submission, step) = self.begin(rows, outputs);
-        let plans = self.plans(rows.len());
-        let head = (!outputs.is_empty()).then_some(&plans.head);
-        submission.run([&plans.embed].into_iter().chain(&plans.blocks).chain(head), step);
+    /// Runs any rows, and computes the logits of those whose indices `outputs` holds. The rows' tokens are `tokens`, or
+    /// those that the step before chose. The submission is still open.
+    fn step(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
+        self.prepare(rows.len(), outputs.len());
+        let (mut submission, step) = self.begin(tokens, rows, outputs);
+        submission.run(self.body(rows.len()).chain(self.head(outputs.len())), step);
         (submission, step)
     }
 
-    fn plans(&self, n_rows: usize) -> &Plans {
-        if n_rows <= FEW_ROWS { &self.few } else { &self.many }
-    }
-
-    /// Opens a submission and writes the rows and outputs that its plans will work on.
-    fn begin(&self, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
+    /// Opens a submission and writes what its plans will work on.
+    fn begin(&self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
         assert!(rows.len() <= self.scratch.chunk(), "a step has at most {} rows", self.scratch.chunk());
-        assert!(outputs.len() <= FEW_ROWS, "a step computes the logits of at most {FEW_ROWS} rows");
+        assert!(outputs.len() <= SPLIT_ROWS, "a step computes the logits of at most {SPLIT_ROWS} rows");
+        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        let step = StepSize { rows: rows.len() as u32, outputs: outputs.len() as u32, positions: longest };
         let mut submission = Submission::new(&self.gpu, "step");
-        submission.write(&self.scratch.rows, bytemuck::cast_slice(rows));
+        if let Some(tokens) = tokens {
+            submission.write(&self.scratch.tokens, bytemuck::cast_slice(tokens));
+        }
+        let header = StepHeader { n_rows: step.rows, n_outputs: step.outputs };
+        let rows: &[u8] = bytemuck::cast_slice(rows);
+        submission.write(&self.scratch.step, &[bytemuck::bytes_of(&header), rows].concat());
         if !outputs.is_empty() {
             submission.write(&self.scratch.outputs, bytemuck::cast_slice(outputs));
         }
-        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        (submission, StepSize { rows: rows.len() as u32, outputs: outputs.len() as u32, positions: longest })
+        (submission, step)
     }
 }
 
@@ -294,20 +316,20 @@ impl Model {
     /// As [`Model::logits`].
     pub async fn stages(&mut self, slot: usize, tokens: &[u32]) -> Result<Stages> {
         self.check_tokens(slot, tokens)?;
-        let rows = self.append(slot, tokens);
-        let plans = self.plans(rows.len());
+        let rows = self.append(slot, tokens.len());
+        self.prepare(rows.len(), SPLIT_ROWS);
         let mut hidden = Vec::new();
-        for plan in [&plans.embed].into_iter().chain(&plans.blocks) {
-            let (mut submission, step) = self.begin(&rows, &[]);
+        for plan in self.body(rows.len()) {
+            let (mut submission, step) = self.begin(Some(tokens), &rows, &[]);
             submission.run([plan], step);
             submission.submit();
             hidden.push(self.scratch.x.read(&self.gpu, rows.len()).await?);
         }
         let [mut ln_f, mut logits] = [Vec::new(), Vec::new()];
         let every_row: Vec<u32> = (0..rows.len() as u32).collect();
-        for outputs in every_row.chunks(FEW_ROWS) {
-            let (mut submission, step) = self.begin(&rows, outputs);
-            submission.run([&plans.head], step);
+        for outputs in every_row.chunks(SPLIT_ROWS) {
+            let (mut submission, step) = self.begin(Some(tokens), &rows, outputs);
+            submission.run(self.head(SPLIT_ROWS), step);
             submission.submit();
             ln_f.extend(self.scratch.ln_f.read::<f32>(&self.gpu, outputs.len()).await?);
             logits.extend(self.scratch.logits.read::<f32>(&self.gpu, outputs.len()).await?);
@@ -337,29 +359,23 @@ fn layout_bytes((_, rows, width, format): Layout) -> u64 {
 
 impl Scratch {
     /// Every tensor, in the order of the fields.
-    fn layout(config: &Config, options: &LoadOptions) -> [Layout; 15] {
-        let chunk = options.chunk.max(FEW_ROWS).next_multiple_of(TILE_ROWS);
-        let Config { vocab_size, n_positions, n_embd, n_head, n_inner, rotary_dim, .. } = *config;
-        // The two regimes share the memory for attention's splits.
-        let few = FEW_ROWS * Regime::Few.n_splits(n_positions);
-        let many = chunk * Regime::Many.n_splits(n_positions);
-        let n_splits = n_head * few.max(many);
+    fn layout(config: &Config, options: &LoadOptions) -> [Layout; 11] {
+        let chunk = options.chunk.next_multiple_of(TILE_ROWS);
+        let Config { vocab_size, n_positions, n_embd, n_head, rotary_dim, .. } = *config;
+        let splits = SPLIT_ROWS * n_head * n_splits(config, n_positions);
+        let step_bytes = size_of::<StepHeader>() + chunk * size_of::<Row>();
         [
-            ("rows", 1, chunk * size_of::<Row>() / size_of::<u32>(), Format::U32),
-            ("outputs", 1, FEW_ROWS, Format::U32),
+            ("tokens", 1, chunk, Format::U32),
+            ("step", 1, step_bytes / size_of::<u32>(), Format::U32),
+            ("outputs", 1, SPLIT_ROWS, Format::U32),
             ("angles", 1, n_positions * rotary_dim, Format::F32),
             ("x", chunk, n_embd, Format::F32),
             ("normed", chunk, n_embd, Format::F32),
-            ("q", chunk, n_embd, Format::F32),
-            ("k", chunk, n_embd, Format::F32),
-            ("v", chunk, n_embd, Format::F32),
-            ("mixtures", 1, n_splits * mixture_width(config), Format::F32),
-            ("softmaxes", 1, n_splits * 2, Format::F32),
-            ("attended", chunk, n_embd, Format::F32),
-            ("hidden", chunk, n_inner, Format::F32),
-            ("ln_f", FEW_ROWS, n_embd, Format::F32),
-            ("logits", FEW_ROWS, vocab_size, Format::F32),
-            ("tokens", 1, FEW_ROWS, Format::U32),
+            ("activations", chunk, config.activation_width(), Format::F32),
+            ("mixtures", 1, splits * config.head_width(), Format::F32),
+            ("softmaxes", 1, splits * 2, Format::F32),
+            ("ln_f", SPLIT_ROWS, n_embd, Format::F32),
+            ("logits", SPLIT_ROWS, vocab_size, Format::F32),
         ]
     }
 
@@ -368,27 +384,10 @@ impl Scratch {
         for (name, rows, width, format) in Self::layout(config, options) {
             tensors.push(Tensor::whole(gpu, name, rows, width, format).await?);
         }
-        let tensors: [Tensor; 15] = tensors.try_into().ok().expect("one a layout");
-        let [rows, outputs, angles, x, normed, q, k, v, mixtures, softmaxes, attended, hidden, ln_f, logits, tokens] =
-            tensors;
+        let tensors: [Tensor; 11] = tensors.try_into().ok().expect("one a layout");
+        let [tokens, step, outputs, angles, x, normed, activations, mixtures, softmaxes, ln_f, logits] = tensors;
         angles.write_elements(gpu, config.rotary_angles(config.n_positions).as_flattened());
-        Ok(Self {
-            rows,
-            outputs,
-            angles,
-            x,
-            normed,
-            q,
-            k,
-            v,
-            mixtures,
-            softmaxes,
-            attended,
-            hidden,
-            ln_f,
-            logits,
-            tokens,
-        })
+        Ok(Self { tokens, step, outputs, angles, x, normed, activations, mixtures, softmaxes, ln_f, logits })
     }
 
     /// Rows of a step at most.
@@ -418,7 +417,7 @@ impl Budget {
 
     /// The largest tensor that kernels must see in one piece, in bytes.
     pub fn largest_piece(config: &Config, options: &LoadOptions) -> u64 {
-        let cache = Cache::bytes(config, options.n_slots, config.n_positions) / (2 * config.n_layer as u64);
+        let cache = Cache::bytes(config, options.n_slots, config.n_positions) / config.n_layer as u64;
         Scratch::layout(config, options).map(layout_bytes).into_iter().chain([cache]).max().unwrap_or(0)
     }
 

@@ -8,9 +8,9 @@ use half::f16;
 use crate::config::Config;
 use crate::kernels::Row;
 
-/// `x[row] = wte[token[row]]`; `wte`: (vocab_size, n_embd).
-pub fn embed(rows: &[Row], wte: &[f32], n_embd: usize) -> Vec<f32> {
-    rows.iter().flat_map(|row| &wte[row.token as usize * n_embd..][..n_embd]).copied().collect()
+/// `x[row] = wte[tokens[row]]`; `wte`: (vocab_size, n_embd).
+pub fn embed(tokens: &[u32], wte: &[f32], n_embd: usize) -> Vec<f32> {
+    tokens.iter().flat_map(|&token| &wte[token as usize * n_embd..][..n_embd]).copied().collect()
 }
 
 /// `normed[row] = (x[row] - mean) / sqrt(variance + epsilon) * gain + bias`; `x`: (rows, gain.len()).
@@ -35,8 +35,7 @@ pub fn layer_norm_outputs(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32, o
     layer_norm(&rows, gain, bias, epsilon)
 }
 
-/// `output[row] = weight · input[row] + bias`, what `matvec` and `matmul` compute; `input`: (rows, width), `weight`:
-/// (out, width).
+/// `output[row] = weight · input[row] + bias`; `input`: (rows, width), `weight`: (out, width).
 pub fn linear(input: &[f32], weight: &[f32], bias: Option<&[f32]>, width: usize) -> Vec<f32> {
     let mut output = Vec::new();
     for row in input.chunks_exact(width) {
@@ -46,6 +45,55 @@ pub fn linear(input: &[f32], weight: &[f32], bias: Option<&[f32]>, width: usize)
         }
     }
     output
+}
+
+/// The logits of rows that ln_f has normed: [`linear`].
+pub fn lm_head(ln_f: &[f32], weight: &[f32], bias: &[f32], n_embd: usize) -> Vec<f32> {
+    linear(ln_f, weight, Some(bias), n_embd)
+}
+
+/// A block's parameters as checkpoints have them, dense.
+#[derive(Debug, Clone)]
+pub struct BlockWeights {
+    /// q_proj, k_proj and v_proj, each (n_embd, n_embd).
+    pub qkv: [Vec<f32>; 3],
+    /// (n_embd, n_embd)
+    pub out_proj: Vec<f32>,
+    /// (n_inner, n_embd)
+    pub fc_in: Vec<f32>,
+    /// (n_inner)
+    pub fc_in_bias: Vec<f32>,
+    /// (n_embd, n_inner)
+    pub fc_out: Vec<f32>,
+    /// (n_embd)
+    pub fc_out_bias: Vec<f32>,
+}
+
+/// q and the MLP's hidden layer of `normed` rows; their keys and values go to the caches.
+pub fn block_in(
+    rows: &[Row],
+    normed: &[f32],
+    block: &BlockWeights,
+    angles: &[[f32; 2]],
+    config: &Config,
+    [keys, values]: [&mut LayerCache; 2],
+) -> (Vec<f32>, Vec<f32>) {
+    let [mut q, mut k, v] = block.qkv.each_ref().map(|weight| linear(normed, weight, None, config.n_embd));
+    rotary(rows, angles, &mut q, config);
+    rotary(rows, angles, &mut k, config);
+    append_cache(rows, &k, keys);
+    append_cache(rows, &v, values);
+    let hidden = linear(normed, &block.fc_in, Some(&block.fc_in_bias), config.n_embd);
+    (q, hidden.into_iter().map(gelu).collect())
+}
+
+/// `x[row] += out_proj · attended[row] + fc_out · hidden[row] + bias`
+pub fn block_out(x: &mut [f32], attended: &[f32], hidden: &[f32], block: &BlockWeights, config: &Config) {
+    let attention = linear(attended, &block.out_proj, None, config.n_embd);
+    let mlp = linear(hidden, &block.fc_out, Some(&block.fc_out_bias), config.n_inner);
+    for ((x, attention), mlp) in x.iter_mut().zip(attention).zip(mlp) {
+        *x = (f64::from(*x) + f64::from(attention) + f64::from(mlp)) as f32;
+    }
 }
 
 /// `gelu_new`: the tanh form.
@@ -113,7 +161,7 @@ pub fn append_cache(rows: &[Row], vectors: &[f32], cache: &mut LayerCache) {
 }
 
 /// For each row and head: softmax(q · keys / sqrt(head_dim)) · values over the positions up to the row's own; what
-/// `attention` and `merge_attention` compute together. `q`: (rows, n_embd).
+/// `attention` and `merge_attention` compute together, and `flash_attention` alone. `q`: (rows, n_embd).
 pub fn attention(rows: &[Row], q: &[f32], keys: &LayerCache, values: &LayerCache) -> Vec<f32> {
     let config = &keys.config;
     let mut attended = Vec::with_capacity(q.len());

@@ -1,11 +1,13 @@
 //! The parameters of a model in GPU memory, and their way there.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::checkpoint::{BlockTensor, Checkpoint, TensorName, TensorView};
 use crate::config::Config;
 use crate::error::Result;
-use crate::gpu::{Format, Gpu, Tensor, Uploader, padded};
+use crate::gpu::{Format, Gpu, Part, Tensor, Uploader, padded};
 
 /// All parameters.
 pub struct Weights {
@@ -23,18 +25,12 @@ pub struct Weights {
 pub struct Block {
     /// The block's only layer norm; it feeds both branches.
     pub ln_1: LayerNorm,
-    /// (n_embd, n_embd)
-    pub q_proj: Linear,
-    /// (n_embd, n_embd)
-    pub k_proj: Linear,
-    /// (n_embd, n_embd)
-    pub v_proj: Linear,
-    /// (n_embd, n_embd)
-    pub out_proj: Linear,
-    /// (n_inner, n_embd)
-    pub fc_in: Linear,
-    /// (n_embd, n_inner)
-    pub fc_out: Linear,
+    /// \[q_proj; k_proj; v_proj; fc_in\]: ([`Config::block_in_features`], n_embd), with the bias of fc_in. Each head's
+    /// features are padded to whole chunks of eight.
+    pub block_in: Linear,
+    /// \[out_proj | fc_out\]: (n_embd, [`Config::block_out_inputs`]), with the bias of fc_out. Each head's inputs are
+    /// padded to whole chunks of eight.
+    pub block_out: Linear,
 }
 
 /// A layer norm's parameters, f32.
@@ -48,9 +44,77 @@ pub struct LayerNorm {
 /// A linear layer's parameters.
 pub struct Linear {
     /// (out, in) f16.
-    pub weight: Tensor,
-    /// (out) f32.
-    pub bias: Option<Tensor>,
+    pub weight: Matrix,
+    /// f32.
+    pub bias: Tensor,
+}
+
+/// Features of a panel; `shaders/shared/weights_f16.wgsl` has the same number.
+const PANEL_FEATURES: usize = 32;
+
+/// Numbers of a chunk.
+const CHUNK: usize = 8;
+
+/// A matrix as products read it: in panels of 32 features, within which the features' chunks of eight inputs are
+/// interleaved. `shaders/shared/weights_f16.wgsl` is the kernels' side of the layout.
+pub struct Matrix {
+    panels: Tensor,
+    features: usize,
+    inputs: usize,
+}
+
+impl Matrix {
+    /// Allocates a matrix of zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold it.
+    pub async fn new(gpu: &Gpu, name: &str, features: usize, inputs: usize) -> Result<Self> {
+        let width = PANEL_FEATURES * padded(inputs);
+        let panels = Tensor::new(gpu, name, features.div_ceil(PANEL_FEATURES), width, Format::F16).await?;
+        Ok(Self { panels, features, inputs })
+    }
+
+    /// Bytes of a matrix of this size.
+    pub fn bytes(features: usize, inputs: usize) -> u64 {
+        (features.next_multiple_of(PANEL_FEATURES) * padded(inputs)) as u64 * Format::F16.bytes()
+    }
+
+    /// What it holds.
+    pub fn name(&self) -> &str {
+        self.panels.name()
+    }
+
+    /// Output features.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Inputs, with the padding between them.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Its panels, one a row.
+    pub fn panels(&self) -> &Tensor {
+        &self.panels
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        self.panels.parts()
+    }
+
+    /// Interleaves the rows of a panel, each padded, appending to `panel`.
+    pub fn interleave(rows: &[f16], panel: &mut Vec<f16>) {
+        let width = rows.len() / PANEL_FEATURES;
+        for group in (0..width).step_by(CHUNK) {
+            for feature in 0..PANEL_FEATURES {
+                // Chunk 8 * j + i is that of feature 4 * i + j.
+                let (j, i) = (feature / 8, feature % 8);
+                let start = (4 * i + j) * width + group;
+                panel.extend_from_slice(&rows[start..start + CHUNK]);
+            }
+        }
+    }
 }
 
 /// How far loading is.
@@ -80,14 +144,14 @@ impl Weights {
 
     /// Bytes of the weights of a model of this configuration.
     pub fn bytes(config: &Config) -> u64 {
-        let row = |width: usize, format: Format| padded(width) as u64 * format.bytes();
-        let tensor = |name: TensorName| match name.shape(config)[..] {
-            [rows, width] => rows as u64 * row(width, Format::F16),
-            [width] => row(width, Format::F32),
-            _ => unreachable!("GPT-J's parameters are matrices and vectors"),
-        };
-        let tied = if config.tie_word_embeddings { tensor(TensorName::LmHeadWeight) } else { 0 };
-        TensorName::all(config).into_iter().map(tensor).sum::<u64>() + tied
+        let Config { vocab_size, n_embd, n_layer, .. } = *config;
+        let wte = vocab_size as u64 * padded(n_embd) as u64 * Format::F16.bytes();
+        let vector = |width: usize| padded(width) as u64 * Format::F32.bytes();
+        let block_in = Matrix::bytes(config.block_in_features(), n_embd) + vector(config.n_inner);
+        let block_out = Matrix::bytes(n_embd, config.block_out_inputs()) + vector(n_embd);
+        let block = 2 * vector(n_embd) + block_in + block_out;
+        let lm_head = Matrix::bytes(vocab_size, n_embd) + vector(vocab_size);
+        wte + n_layer as u64 * block + 2 * vector(n_embd) + lm_head
     }
 
     /// Bytes of the weights that one decoded token reads: all but the embedding, of which it reads one row.
@@ -97,8 +161,11 @@ impl Weights {
     }
 }
 
-/// A matrix travels in blocks of about this many bytes, as many as still fit a processor's cache.
+/// The embedding travels in blocks of about this many bytes, as many as still fit a processor's cache.
 const BLOCK_BYTES: usize = 8 << 20;
+
+/// What a row of a matrix is made of: runs of elements of the checkpoint's tensors, each padded to whole chunks.
+type Runs<'v, 'a> = Vec<(&'v TensorView<'a>, Range<usize>)>;
 
 struct Loader<'a, P> {
     gpu: &'a Gpu,
@@ -111,42 +178,108 @@ struct Loader<'a, P> {
 
 impl<P: FnMut(Progress)> Loader<'_, P> {
     async fn weights(&mut self) -> Result<Weights> {
-        let wte = self.matrix(TensorName::Wte).await?;
+        let wte = self.embedding().await?;
         let mut blocks = Vec::new();
         for layer in 0..self.checkpoint.config().n_layer {
             blocks.push(self.block(layer).await?);
         }
         let ln_f = self.layer_norm(TensorName::LnFWeight, TensorName::LnFBias).await?;
-        let tied = self.checkpoint.config().tie_word_embeddings;
-        let lm_head = if tied { TensorName::Wte } else { TensorName::LmHeadWeight };
-        let lm_head = self.linear(lm_head, Some(TensorName::LmHeadBias)).await?;
+        let lm_head = self.lm_head().await?;
         Ok(Weights { wte, blocks, ln_f, lm_head })
     }
 
     async fn block(&mut self, layer: usize) -> Result<Block> {
         let name = |tensor| TensorName::Block(layer, tensor);
-        Ok(Block {
-            ln_1: self.layer_norm(name(BlockTensor::Ln1Weight), name(BlockTensor::Ln1Bias)).await?,
-            q_proj: self.linear(name(BlockTensor::QProj), None).await?,
-            k_proj: self.linear(name(BlockTensor::KProj), None).await?,
-            v_proj: self.linear(name(BlockTensor::VProj), None).await?,
-            out_proj: self.linear(name(BlockTensor::OutProj), None).await?,
-            fc_in: self.linear(name(BlockTensor::FcInWeight), Some(name(BlockTensor::FcInBias))).await?,
-            fc_out: self.linear(name(BlockTensor::FcOutWeight), Some(name(BlockTensor::FcOutBias))).await?,
-        })
+        let ln_1 = self.layer_norm(name(BlockTensor::Ln1Weight), name(BlockTensor::Ln1Bias)).await?;
+        Ok(Block { ln_1, block_in: self.block_in(layer).await?, block_out: self.block_out(layer).await? })
+    }
+
+    async fn block_in(&mut self, layer: usize) -> Result<Linear> {
+        let config = self.checkpoint.config();
+        let tensor = |tensor| self.checkpoint.tensor(TensorName::Block(layer, tensor));
+        let heads = [tensor(BlockTensor::QProj)?, tensor(BlockTensor::KProj)?, tensor(BlockTensor::VProj)?];
+        let fc_in = tensor(BlockTensor::FcInWeight)?;
+        let row = |view, row: usize| vec![(view, row * config.n_embd..(row + 1) * config.n_embd)];
+        let runs = |feature: usize| {
+            if let Some(hidden) = feature.checked_sub(3 * config.heads_width()) {
+                return row(&fc_in, hidden);
+            }
+            let (view, feature) = (&heads[feature / config.heads_width()], feature % config.heads_width());
+            let (head, dim) = (feature / config.head_width(), feature % config.head_width());
+            if dim < config.head_dim() { row(view, head * config.head_dim() + dim) } else { Vec::new() }
+        };
+        let name = format!("block_in of block {layer}");
+        let matrix = Matrix::new(self.gpu, &name, config.block_in_features(), config.n_embd).await?;
+        self.fill(&matrix, runs).await?;
+        Ok(Linear { weight: matrix, bias: self.vector(TensorName::Block(layer, BlockTensor::FcInBias)).await? })
+    }
+
+    async fn block_out(&mut self, layer: usize) -> Result<Linear> {
+        let config = self.checkpoint.config();
+        let tensor = |tensor| self.checkpoint.tensor(TensorName::Block(layer, tensor));
+        let (out_proj, fc_out) = (tensor(BlockTensor::OutProj)?, tensor(BlockTensor::FcOutWeight)?);
+        let runs = |feature: usize| {
+            let start = feature * config.n_embd;
+            let head = |head: usize| start + head * config.head_dim()..start + (head + 1) * config.head_dim();
+            let mut runs: Vec<_> = (0..config.n_head).map(|index| (&out_proj, head(index))).collect();
+            runs.push((&fc_out, feature * config.n_inner..(feature + 1) * config.n_inner));
+            runs
+        };
+        let name = format!("block_out of block {layer}");
+        let matrix = Matrix::new(self.gpu, &name, config.n_embd, config.block_out_inputs()).await?;
+        self.fill(&matrix, runs).await?;
+        Ok(Linear { weight: matrix, bias: self.vector(TensorName::Block(layer, BlockTensor::FcOutBias)).await? })
+    }
+
+    async fn lm_head(&mut self) -> Result<Linear> {
+        let config = self.checkpoint.config();
+        let name = if config.tie_word_embeddings { TensorName::Wte } else { TensorName::LmHeadWeight };
+        let view = self.checkpoint.tensor(name)?;
+        let matrix = Matrix::new(self.gpu, "lm_head", config.vocab_size, config.n_embd).await?;
+        self.fill(&matrix, |row| vec![(&view, row * config.n_embd..(row + 1) * config.n_embd)]).await?;
+        Ok(Linear { weight: matrix, bias: self.vector(TensorName::LmHeadBias).await? })
     }
 
     async fn layer_norm(&mut self, gain: TensorName, bias: TensorName) -> Result<LayerNorm> {
         Ok(LayerNorm { gain: self.vector(gain).await?, bias: self.vector(bias).await? })
     }
 
-    async fn linear(&mut self, weight: TensorName, bias: Option<TensorName>) -> Result<Linear> {
-        let weight = self.matrix(weight).await?;
-        let bias = match bias {
-            Some(bias) => Some(self.vector(bias).await?),
-            None => None,
-        };
-        Ok(Linear { weight, bias })
+    /// Uploads a matrix panel by panel; `runs` says where the checkpoint has the row of a feature.
+    async fn fill<'v, 'a: 'v>(
+        &mut self,
+        matrix: &Matrix,
+        runs: impl Fn(usize) -> Runs<'v, 'a>,
+    ) -> Result<()> {
+        let width = padded(matrix.inputs());
+        let mut rows = Vec::with_capacity(PANEL_FEATURES * width);
+        let mut panel = Vec::with_capacity(PANEL_FEATURES * width);
+        let mut read: Runs<'v, 'a> = Vec::new();
+        for first in (0..matrix.features()).step_by(PANEL_FEATURES) {
+            rows.clear();
+            read.clear();
+            for feature in first..(first + PANEL_FEATURES).min(matrix.features()) {
+                for (view, range) in runs(feature) {
+                    view.append_f16(range.clone(), &mut rows)?;
+                    rows.resize(rows.len().next_multiple_of(CHUNK), f16::ZERO);
+                    self.advance(view, range.len());
+                    // Rows of one tensor are neighbours in the file.
+                    match read.iter_mut().find(|(other, _)| std::ptr::eq(*other, view)) {
+                        Some((_, read)) => read.end = range.end,
+                        None => read.push((view, range)),
+                    }
+                }
+                // A feature that only fills up a head has no runs.
+                rows.resize((feature - first + 1) * width, f16::ZERO);
+            }
+            rows.resize(PANEL_FEATURES * width, f16::ZERO);
+            panel.clear();
+            Matrix::interleave(&rows, &mut panel);
+            self.uploader.write(&matrix.panels, first / PANEL_FEATURES, bytemuck::cast_slice(&panel)).await?;
+            for (view, range) in &read {
+                view.release(range.clone());
+            }
+        }
+        Ok(())
     }
 
     async fn vector(&mut self, name: TensorName) -> Result<Tensor> {
@@ -158,8 +291,8 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
         Ok(tensor)
     }
 
-    async fn matrix(&mut self, name: TensorName) -> Result<Tensor> {
-        let view = self.checkpoint.tensor(name)?;
+    async fn embedding(&mut self) -> Result<Tensor> {
+        let view = self.checkpoint.tensor(TensorName::Wte)?;
         let &[rows, width] = view.shape() else { unreachable!("the checkpoint made sure that it is a matrix") };
         let tensor = Tensor::new(self.gpu, view.name(), rows, width, Format::F16).await?;
         let block_rows = (BLOCK_BYTES / tensor.row_bytes()).max(1);

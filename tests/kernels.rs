@@ -11,12 +11,15 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{
-    assert_close, assert_padding_is_zero, block_on, f16_tensor, f32_tensor, gpus, numbers, open, read, run, u32_tensor,
+    assert_close, assert_padding_is_zero, block_on, f16_tensor, f32_tensor, gpus, matrix, numbers, open, read, run,
+    step_tensor, u32_tensor,
 };
 use gptj::Config;
-use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, StepSize, Tensor, stitch};
-use gptj::kernels::{FEW_SPLIT, IMPORTS, Kernels, Regime, Row, SHADERS, TILE_ROWS, mixture_width};
-use gptj::reference::{self, LayerCache};
+use gptj::cache::Cache;
+use gptj::gpu::{Dispatch, Gpu, GpuOptions, Plan, Product, StepSize, Tensor, stitch};
+use gptj::kernels::{IMPORTS, Kernels, Row, SHADERS};
+use gptj::reference::{self, BlockWeights, LayerCache};
+use gptj::regime::{Geometry, Regime, VectorShape, n_splits, split};
 use gptj::weights::{LayerNorm, Linear};
 
 /// Sums of up to 320 products below 1 in f32: 320 * 2^-24 * the results' magnitude of up to some ten.
@@ -24,6 +27,10 @@ const SUM: f32 = 2e-4;
 
 /// One f16 rounding, of which implementations choose the direction: 2^-10 of the number.
 const F16_ROUNDING: f32 = 1.0 / 1024.0;
+
+/// Rows and slots that tests have room for.
+const N_ROWS: usize = 256;
+const N_SLOTS: usize = 2;
 
 /// Small models whose sizes have nothing in common with the kernels' groups, tiles and workgroups (70 is an odd number of
 /// groups of eight, which leaves the last slice of a tile half empty); the last has the real head shape.
@@ -44,13 +51,9 @@ fn configs() -> Vec<Config> {
         .to_vec()
 }
 
-/// Rows of two sequences, mixed, at positions that are in the first split, at its border, and beyond.
+/// Rows of two sequences, mixed, at positions that are in the first split, at its border, and beyond; no two the same.
 fn rows(n_rows: usize, config: &Config) -> Vec<Row> {
-    let row = |i: u32| Row {
-        token: (i * 37 + 5) % config.vocab_size as u32,
-        slot: i % 2,
-        position: (i * 131 + 17) % config.n_positions as u32,
-    };
+    let row = |i: u32| Row { slot: i % 2, position: (i * 131 + 17) % config.n_positions as u32 };
     (0..n_rows as u32).map(row).collect()
 }
 
@@ -67,31 +70,62 @@ fn plan(launches: impl IntoIterator<Item = Vec<Dispatch>>) -> Plan {
 
 /// Runs a check with every small model on every GPU specialisation that has a version of its own of `shader`.
 fn for_each_case(shader: &str, check: impl Fn(&Gpu, &Config, &Kernels)) {
+    for_each_product(shader, &[Product::Vector], |gpu, config, kernels, _| check(gpu, config, kernels));
+}
+
+/// The same with every version of its product.
+fn for_each_product(shader: &str, products: &[Product], check: impl Fn(&Gpu, &Config, &Kernels, Product)) {
     let (shader, _) = SHADERS.iter().find(|(other, _)| other.name == shader).expect("a shader");
     let mut seen = BTreeSet::new();
     for gpu in gpus() {
-        if !seen.insert(stitch(*shader, IMPORTS, gpu.specialisation())) {
-            continue;
+        for &product in products {
+            // The software driver computes more shapes than it offers.
+            let can = match gpu.cooperative_products() {
+                [] => !product.is_cooperative(),
+                products => !product.is_cooperative() || products.contains(&product) || gpu.info().is_software(),
+            };
+            if !can || !seen.insert(stitch(*shader, IMPORTS, gpu.specialisation(), product)) {
+                continue;
+            }
+            for config in configs() {
+                let kernels = Kernels::new(&gpu, &config, config.n_positions, geometry(&gpu));
+                check(&gpu, &config, &kernels, product);
+                gpu.check().expect("the GPU works");
+            }
         }
-        for config in configs() {
-            let kernels = Kernels::new(&gpu, &config, config.n_positions);
-            check(&gpu, &config, &kernels);
-            gpu.check().expect("the GPU works");
-        }
+    }
+}
+
+/// Workgroups as GPUs have them, also where the GPU is a program: with slices to add.
+fn geometry(gpu: &Gpu) -> Geometry {
+    let vector = VectorShape { lanes: 64, rows: 8, depth: 2, limit: 32 };
+    Geometry { vector, norm_lanes: 64, ..Geometry::for_adapter(gpu.info()) }
+}
+
+/// Regimes of a product, each with numbers of rows to try.
+fn regimes(product: Product) -> Vec<(Regime, usize)> {
+    let vector = |rows, n_rows| (Regime { product, rows, flash: false }, n_rows);
+    let tile = |n_rows| (Regime { product, rows: 1, flash: false }, n_rows);
+    match product {
+        // Whole passes, a part of one, and several.
+        Product::Vector => vec![vector(1, 1), vector(2, 2), vector(4, 3), vector(8, 8), vector(4, 9)],
+        // A part of a tile, and several.
+        _ => vec![tile(9), tile(200)],
     }
 }
 
 #[test]
 fn embed() {
     for_each_case("embed", |gpu, config, kernels| {
-        let rows = rows(11, config);
+        let tokens: Vec<u32> = (0..11).map(|i| (i * 37 + 5) % config.vocab_size as u32).collect();
         let wte = numbers(1, config.vocab_size * config.n_embd);
-        let want = reference::embed(&rows, &wte, config.n_embd);
+        let want = reference::embed(&tokens, &wte, config.n_embd);
 
         let wte = f16_tensor(gpu, "wte", config.vocab_size, config.n_embd, &wte);
-        let x = f32_tensor(gpu, "x", rows.len(), config.n_embd, &[]);
-        run(gpu, &plan([kernels.embed(&u32_tensor(gpu, "rows", &rows), &wte, &x)]), step(&rows));
-        assert_close("embed", &read(gpu, &x, rows.len()), &want, 0.0, 0.0);
+        let x = f32_tensor(gpu, "x", tokens.len(), config.n_embd, &[]);
+        let step = StepSize { rows: tokens.len() as u32, outputs: 0, positions: 1 };
+        run(gpu, &plan([kernels.embed(&u32_tensor(gpu, "tokens", &tokens), &wte, &x)]), step);
+        assert_close("embed", &read(gpu, &x, tokens.len()), &want, 0.0, 0.0);
         assert_padding_is_zero(gpu, &x);
     });
 }
@@ -127,168 +161,299 @@ fn layer_norm() {
     });
 }
 
-/// All five behaviours of `matvec` or `matmul`.
-fn check_linear(gpu: &Gpu, config: &Config, kernels: &Kernels, regime: Regime, n_rows: usize) {
-    let kernels = kernels.for_rows(regime);
-    let (width, features) = (config.n_inner, config.n_embd);
-    let capacity = n_rows.next_multiple_of(TILE_ROWS);
-    let input = numbers(5, n_rows * width);
-    let weight = numbers(6, features * width);
-    let bias = numbers(7, features);
-    let residual = numbers(8, n_rows * features);
-
-    let input_tensor = f32_tensor(gpu, "input", capacity, width, &input);
-    let linear = |bias: Option<&[f32]>| Linear {
-        weight: f16_tensor(gpu, "weight", features, width, &weight),
-        bias: bias.map(|bias| f32_tensor(gpu, "bias", 1, features, bias)),
-    };
-    let (plain, biased) = (linear(None), linear(Some(&bias)));
-    let output = || f32_tensor(gpu, "output", capacity, features, &residual);
-    let outputs = [(); 5].map(|()| output());
-    let [linear, linear_bias, linear_gelu, linear_residual, linear_bias_residual] = &outputs;
-    let launches = [
-        kernels.linear(&input_tensor, &plain, linear),
-        kernels.linear(&input_tensor, &biased, linear_bias),
-        kernels.linear_gelu(&input_tensor, &biased, linear_gelu),
-        kernels.linear_residual(&input_tensor, &plain, linear_residual),
-        kernels.linear_residual(&input_tensor, &biased, linear_bias_residual),
-    ];
-    run(gpu, &plan(launches), StepSize { rows: n_rows as u32, outputs: 0, positions: 1 });
-
-    let want = reference::linear(&input, &weight, None, width);
-    let want_bias = reference::linear(&input, &weight, Some(&bias), width);
-    let add = |values: &[f32]| values.iter().zip(&residual).map(|(a, b)| a + b).collect::<Vec<_>>();
-    let want_gelu: Vec<f32> = want_bias.iter().map(|&x| reference::gelu(x)).collect();
-    for (behaviour, output, want) in [
-        ("plain", linear, want.clone()),
-        ("bias", linear_bias, want_bias.clone()),
-        ("bias_gelu", linear_gelu, want_gelu),
-        ("residual", linear_residual, add(&want)),
-        ("bias_residual", linear_bias_residual, add(&want_bias)),
-    ] {
-        let what = format!("{regime:?} {behaviour}, {n_rows} rows of {width} to {features}");
-        assert_close(&what, &read(gpu, output, n_rows), &want, SUM, 1e-5);
-        // Rows past the end of a step are computed in whole tiles, but no row's padding is touched.
-        assert_padding_is_zero(gpu, output);
+fn block_weights(config: &Config) -> BlockWeights {
+    let Config { n_embd, n_inner, .. } = *config;
+    BlockWeights {
+        qkv: [20, 21, 22].map(|seed| numbers(seed, n_embd * n_embd)),
+        out_proj: numbers(23, n_embd * n_embd),
+        fc_in: numbers(24, n_inner * n_embd),
+        fc_in_bias: numbers(25, n_inner),
+        fc_out: numbers(26, n_embd * n_inner),
+        fc_out_bias: numbers(27, n_embd),
     }
 }
 
-#[test]
-fn matvec() {
-    for_each_case("matvec", |gpu, config, kernels| {
-        for n_rows in [1, 3] {
-            check_linear(gpu, config, kernels, Regime::Few, n_rows);
+/// Where dimension `dim` of all heads, counted with the heads' padding, is without it; `None` for the padding.
+fn without_padding(config: &Config, dim: usize) -> Option<usize> {
+    let (head, dim) = (dim / config.head_width(), dim % config.head_width());
+    (dim < config.head_dim()).then_some(head * config.head_dim() + dim)
+}
+
+fn block_in_linear(gpu: &Gpu, config: &Config, block: &BlockWeights) -> Linear {
+    let heads = config.heads_width();
+    let weight = matrix(gpu, "block_in", config.block_in_features(), config.n_embd, |feature, input| {
+        if feature >= 3 * heads {
+            return block.fc_in[(feature - 3 * heads) * config.n_embd + input];
         }
+        let row = without_padding(config, feature % heads);
+        row.map_or(0.0, |row| block.qkv[feature / heads][row * config.n_embd + input])
     });
+    Linear { weight, bias: f32_tensor(gpu, "bias", 1, config.n_inner, &block.fc_in_bias) }
 }
 
-#[test]
-fn matmul() {
-    for_each_case("matmul", |gpu, config, kernels| {
-        for n_rows in [9, 65] {
-            check_linear(gpu, config, kernels, Regime::Many, n_rows);
+fn block_out_linear(gpu: &Gpu, config: &Config, block: &BlockWeights) -> Linear {
+    let heads = config.heads_width();
+    let weight = matrix(gpu, "block_out", config.n_embd, config.block_out_inputs(), |feature, input| {
+        if input < heads {
+            let input = without_padding(config, input);
+            return input.map_or(0.0, |input| block.out_proj[feature * config.n_embd + input]);
         }
+        let hidden = input - heads;
+        if hidden < config.n_inner { block.fc_out[feature * config.n_inner + hidden] } else { 0.0 }
     });
+    Linear { weight, bias: f32_tensor(gpu, "bias", 1, config.n_embd, &block.fc_out_bias) }
 }
 
-#[test]
-fn rotary() {
-    for_each_case("rotary", |gpu, config, kernels| {
-        let rows = rows(7, config);
-        let angles = config.rotary_angles(config.n_positions);
-        let vectors = numbers(9, rows.len() * config.n_embd);
-        let mut want = vectors.clone();
-        reference::rotary(&rows, &angles, &mut want, config);
-
-        let vectors = f32_tensor(gpu, "vectors", rows.len(), config.n_embd, &vectors);
-        let angles = f32_tensor(gpu, "angles", 1, 2 * angles.len(), angles.as_flattened());
-        run(gpu, &plan([kernels.rotary(&u32_tensor(gpu, "rows", &rows), &angles, &vectors)]), step(&rows));
-        // Two products below 1 and their sum, each rounded to 2^-24.
-        assert_close("rotary", &read(gpu, &vectors, rows.len()), &want, 3e-7, 0.0);
-    });
+/// Rows of activations from attention's results, the hidden layer and q, each dense, or zeros.
+fn activations(gpu: &Gpu, config: &Config, attended: &[f32], hidden: &[f32], q: &[f32]) -> Tensor {
+    let mut values = vec![0.0; N_ROWS * config.activation_width()];
+    for (row, values) in values.chunks_exact_mut(config.activation_width()).enumerate() {
+        let (heads, q_start) = (config.heads_width(), config.block_out_inputs());
+        for dim in 0..heads {
+            let Some(dense) = without_padding(config, dim) else { continue };
+            values[dim] = attended.get(row * config.n_embd + dense).copied().unwrap_or(0.0);
+            values[q_start + dim] = q.get(row * config.n_embd + dense).copied().unwrap_or(0.0);
+        }
+        for dim in 0..config.n_inner {
+            values[heads + dim] = hidden.get(row * config.n_inner + dim).copied().unwrap_or(0.0);
+        }
+    }
+    f32_tensor(gpu, "activations", N_ROWS, config.activation_width(), &values)
 }
 
+/// Attention's results, the hidden layer and q of the first rows of activations, each dense; their padding is zero.
+fn read_activations(gpu: &Gpu, config: &Config, activations: &Tensor, n_rows: usize) -> [Vec<f32>; 3] {
+    let (heads, q_start) = (config.heads_width(), config.block_out_inputs());
+    let mut parts = [const { Vec::new() }; 3];
+    for row in read(gpu, activations, n_rows).chunks_exact(config.activation_width()) {
+        for (part, start) in [(0, 0), (2, q_start)] {
+            for dim in 0..heads {
+                match without_padding(config, dim) {
+                    Some(_) => parts[part].push(row[start + dim]),
+                    None => assert_eq!(row[start + dim], 0.0, "the padding of a head"),
+                }
+            }
+        }
+        parts[1].extend(&row[heads..heads + config.n_inner]);
+        assert!(row[heads + config.n_inner..q_start].iter().all(|&value| value == 0.0), "the padding of hidden");
+    }
+    parts
+}
+
+/// A cache on the GPU, and where it has things.
 struct GpuCache {
-    keys: Tensor,
-    values: Tensor,
+    cache: Cache,
+    head_chunks: usize,
+    n_head: usize,
 }
 
 impl GpuCache {
     fn new(gpu: &Gpu, config: &Config) -> Self {
-        let rows = 2 * config.n_head * config.n_positions;
-        let tensor = |name| block_on(Tensor::whole(gpu, name, rows, config.head_dim(), Format::F16));
-        Self { keys: tensor("keys").expect("room"), values: tensor("values").expect("room") }
+        let cache = block_on(Cache::new(gpu, config, N_SLOTS, config.n_positions)).expect("room");
+        Self { cache, head_chunks: config.head_width() / 8, n_head: config.n_head }
     }
 
-    fn tensors(&self) -> [&Tensor; 2] {
-        [&self.keys, &self.values]
+    fn layer(&self) -> (&Cache, &Tensor) {
+        (&self.cache, self.cache.layer(0))
+    }
+
+    /// The element of dimension `dim` of the key or the value of a place.
+    fn index(&self, value: bool, [slot, head, position, dim]: [usize; 4]) -> usize {
+        let room = self.cache.room();
+        let vector = (slot * self.n_head + head) * room + position;
+        let chunk = if value {
+            (N_SLOTS * self.n_head * room + vector) * self.head_chunks + dim / 8
+        } else {
+            (vector / 32 * self.head_chunks + dim / 8) * 32 + vector % 32
+        };
+        8 * chunk + dim % 8
+    }
+
+    /// Calls `visit` with the index of every element in the GPU's cache and in the reference's.
+    fn for_each(&self, config: &Config, mut visit: impl FnMut(bool, usize, usize)) {
+        for value in [false, true] {
+            let mut dense = 0;
+            for slot in 0..N_SLOTS {
+                for head in 0..config.n_head {
+                    for position in 0..config.n_positions {
+                        for dim in 0..config.head_dim() {
+                            visit(value, self.index(value, [slot, head, position, dim]), dense);
+                            dense += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&self, gpu: &Gpu, config: &Config, references: [&LayerCache; 2]) {
+        let tensor = self.cache.layer(0);
+        let mut padded = vec![half::f16::ZERO; tensor.rows() * config.head_width()];
+        self.for_each(config, |value, index, dense| {
+            padded[index] = half::f16::from_f32(references[usize::from(value)].vectors()[dense]);
+        });
+        tensor.write(gpu, 0, bytemuck::cast_slice(&padded));
+    }
+
+    fn read(&self, gpu: &Gpu, config: &Config) -> [Vec<f32>; 2] {
+        let tensor = self.cache.layer(0);
+        let padded: Vec<half::f16> = block_on(tensor.read_padded(gpu, tensor.rows())).expect("the GPU works");
+        let mut vectors = [const { Vec::new() }; 2];
+        self.for_each(config, |value, index, _| vectors[usize::from(value)].push(padded[index].to_f32()));
+        vectors
     }
 }
 
 #[test]
-fn append_cache() {
-    for_each_case("append_cache", |gpu, config, kernels| {
-        let rows = rows(9, config);
-        // Not representable in f16, and two numbers too large for it, one in each half of a group.
-        let mut k: Vec<f32> = numbers(10, rows.len() * config.n_embd).iter().map(|x| x * 1.001).collect();
-        k[3] = 1e6;
-        k[6] = -1e6;
-        let v = numbers(11, rows.len() * config.n_embd);
-        let [mut want_keys, mut want_values] = [(); 2].map(|()| LayerCache::new(config, 2, config.n_positions));
-        reference::append_cache(&rows, &k, &mut want_keys);
-        reference::append_cache(&rows, &v, &mut want_values);
+fn block_in() {
+    for_each_product("block_in", &Product::ALL, |gpu, config, kernels, product| {
+        let mut block = block_weights(config);
+        // Keys and values too large for f16, one of each sign, in both halves of a chunk.
+        for (row, weight) in [(3, 1e4), (6, -1e4)] {
+            block.qkv[1][row * config.n_embd] = weight;
+            block.qkv[2][row * config.n_embd] = weight;
+        }
+        let linear = block_in_linear(gpu, config, &block);
+        let angles = config.rotary_angles(config.n_positions);
+        let angle_tensor = f32_tensor(gpu, "angles", 1, 2 * angles.len(), angles.as_flattened());
+        for (regime, n_rows) in regimes(product) {
+            let rows = rows(n_rows, config);
+            let mut normed = numbers(5, n_rows * config.n_embd);
+            normed[0] = 20.0;
+            let [mut keys, mut values] = [(); 2].map(|()| LayerCache::new(config, N_SLOTS, config.n_positions));
+            let caches = [&mut keys, &mut values];
+            let (want_q, want_hidden) = reference::block_in(&rows, &normed, &block, &angles, config, caches);
 
-        let cache = GpuCache::new(gpu, config);
-        let [k, v] = [k, v].map(|vectors| f32_tensor(gpu, "k or v", rows.len(), config.n_embd, &vectors));
-        let launch = kernels.append_cache(&u32_tensor(gpu, "rows", &rows), [&k, &v], cache.tensors());
-        run(gpu, &plan([launch]), step(&rows));
-        for (tensor, want) in cache.tensors().into_iter().zip([&want_keys, &want_values]) {
-            let stored: Vec<half::f16> = block_on(tensor.read(gpu, tensor.rows())).expect("the GPU works");
-            let stored: Vec<f32> = stored.into_iter().map(half::f16::to_f32).collect();
-            assert_close("append_cache", &stored, want.vectors(), 0.0, F16_ROUNDING);
+            let normed = f32_tensor(gpu, "normed", N_ROWS, config.n_embd, &normed);
+            let activations = activations(gpu, config, &[], &[], &[]);
+            let cache = GpuCache::new(gpu, config);
+            let launch = kernels.in_regime(regime).block_in(
+                [&normed, &step_tensor(gpu, &rows, 0)],
+                &linear,
+                &angle_tensor,
+                &activations,
+                cache.layer(),
+            );
+            run(gpu, &plan([launch]), step(&rows));
+            let what = format!("{product:?} {} {n_rows} rows of {}", regime.rows, config.n_embd);
+            let [attended, hidden, q] = read_activations(gpu, config, &activations, n_rows);
+            assert_close(&format!("q, {what}"), &q, &want_q, 2.0 * SUM, 1e-5);
+            assert_close(&format!("hidden, {what}"), &hidden, &want_hidden, SUM, 1e-5);
+            assert!(attended.iter().all(|&value| value == 0.0), "{what}: attended is not written");
+            let beyond = read(gpu, &activations, N_ROWS)[n_rows * config.activation_width()..].to_vec();
+            assert!(beyond.iter().all(|&value| value == 0.0), "{what}: rows past the end are not written");
+            let [stored_keys, stored_values] = cache.read(gpu, config);
+            assert_close(&format!("keys, {what}"), &stored_keys, keys.vectors(), SUM, F16_ROUNDING);
+            assert_close(&format!("values, {what}"), &stored_values, values.vectors(), SUM, F16_ROUNDING);
         }
     });
 }
 
 #[test]
-fn attention() {
-    for_each_case("attention", |gpu, config, kernels| {
-        assert!(FEW_SPLIT < config.n_positions, "a history has several splits");
-        let rows = rows(6, config);
+fn block_out() {
+    for_each_product("block_out", &Product::ALL, |gpu, config, kernels, product| {
+        let block = block_weights(config);
+        let linear = block_out_linear(gpu, config, &block);
+        for (regime, n_rows) in regimes(product) {
+            let rows = rows(n_rows, config);
+            let attended = numbers(30, n_rows * config.n_embd);
+            let hidden = numbers(31, n_rows * config.n_inner);
+            let x = numbers(32, n_rows * config.n_embd);
+            let mut want = x.clone();
+            reference::block_out(&mut want, &attended, &hidden, &block, config);
+
+            // q is next to what the kernel reads, and none of its business.
+            let q = vec![f32::NAN; n_rows * config.n_embd];
+            let activations = activations(gpu, config, &attended, &hidden, &q);
+            let x = f32_tensor(gpu, "x", N_ROWS, config.n_embd, &x);
+            let step_tensor = step_tensor(gpu, &rows, 0);
+            let launch = kernels.in_regime(regime).block_out([&activations, &step_tensor], &linear, &x);
+            run(gpu, &plan([launch]), step(&rows));
+            let what = format!("{product:?} {} {n_rows} rows of {}", regime.rows, config.block_out_inputs());
+            assert_close(&what, &read(gpu, &x, n_rows), &want, SUM, 1e-5);
+            let beyond = read(gpu, &x, N_ROWS)[n_rows * config.n_embd..].to_vec();
+            assert!(beyond.iter().all(|&value| value == 0.0), "{what}: rows past the end are not written");
+            assert_padding_is_zero(gpu, &x);
+        }
+    });
+}
+
+#[test]
+fn lm_head() {
+    for_each_product("lm_head", &Product::ALL, |gpu, config, kernels, product| {
+        let Config { n_embd, vocab_size, .. } = *config;
+        let [weight, bias] = [(33, vocab_size * n_embd), (34, vocab_size)].map(|(seed, count)| numbers(seed, count));
+        let linear = Linear {
+            weight: matrix(gpu, "lm_head", vocab_size, n_embd, |feature, input| weight[feature * n_embd + input]),
+            bias: f32_tensor(gpu, "bias", 1, vocab_size, &bias),
+        };
+        for (regime, n_outputs) in regimes(product) {
+            let ln_f = numbers(35, n_outputs * n_embd);
+            let want = reference::lm_head(&ln_f, &weight, &bias, n_embd);
+            let ln_f = f32_tensor(gpu, "ln_f", N_ROWS, n_embd, &ln_f);
+            let logits = f32_tensor(gpu, "logits", N_ROWS, vocab_size, &[]);
+            let launch = kernels.in_regime(regime).lm_head([&ln_f, &step_tensor(gpu, &[], n_outputs)], &linear, &logits);
+            run(gpu, &plan([launch]), StepSize { rows: 0, outputs: n_outputs as u32, positions: 1 });
+            let what = format!("{product:?} {} {n_outputs} rows of {n_embd}", regime.rows);
+            assert_close(&what, &read(gpu, &logits, n_outputs), &want, SUM, 1e-5);
+            assert_padding_is_zero(gpu, &logits);
+        }
+    });
+}
+
+/// Attention of `rows`, by each of the kernels in its turn.
+fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
+    for_each_case(shader, |gpu, config, kernels| {
+        assert!(split(config) < config.n_positions, "a history has several splits");
+        let rows = rows(config);
         // Large enough for the softmax to be far from uniform.
         let q: Vec<f32> = numbers(12, rows.len() * config.n_embd).iter().map(|x| x * 4.0).collect();
         let every_position: Vec<Row> =
-            (0..2 * config.n_positions as u32).map(|i| Row { token: 0, slot: i % 2, position: i / 2 }).collect();
+            (0..2 * config.n_positions as u32).map(|i| Row { slot: i % 2, position: i / 2 }).collect();
         let [k, v] = [13, 14].map(|seed| numbers(seed, every_position.len() * config.n_embd));
-        let [mut keys, mut values] = [(); 2].map(|()| LayerCache::new(config, 2, config.n_positions));
+        let [mut keys, mut values] = [(); 2].map(|()| LayerCache::new(config, N_SLOTS, config.n_positions));
         reference::append_cache(&every_position, &k, &mut keys);
         reference::append_cache(&every_position, &v, &mut values);
         let want = reference::attention(&rows, &q, &keys, &values);
 
         let cache = GpuCache::new(gpu, config);
-        for (tensor, reference) in cache.tensors().into_iter().zip([&keys, &values]) {
-            let halves: Vec<_> = reference.vectors().iter().map(|&x| half::f16::from_f32(x)).collect();
-            tensor.write_elements(gpu, &halves);
-        }
-        let q = f32_tensor(gpu, "q", rows.len(), config.n_embd, &q);
-        let row_tensor = u32_tensor(gpu, "rows", &rows);
-        for regime in [Regime::Few, Regime::Many] {
-            let n_splits = rows.len() * config.n_head * regime.n_splits(config.n_positions);
-            let mixtures = f32_tensor(gpu, "mixtures", 1, n_splits * mixture_width(config), &[]);
+        cache.write(gpu, config, [&keys, &values]);
+        let activations = activations(gpu, config, &[], &[], &q);
+        let step_tensor = step_tensor(gpu, &rows, 0);
+        let launches = if shader == "flash_attention" {
+            vec![kernels.flash_attention(&step_tensor, &activations, cache.layer())]
+        } else {
+            let n_splits = rows.len() * config.n_head * n_splits(config, config.n_positions);
+            let mixtures = f32_tensor(gpu, "mixtures", 1, n_splits * config.head_width(), &[]);
             let softmaxes = f32_tensor(gpu, "softmaxes", 1, n_splits * 2, &[]);
-            let attended = f32_tensor(gpu, "attended", rows.len(), config.n_embd, &[]);
-            let kernels = kernels.for_rows(regime);
-            let launches = [
-                kernels.attention(&row_tensor, &q, cache.tensors(), [&mixtures, &softmaxes]),
-                kernels.merge_attention(&row_tensor, [&mixtures, &softmaxes], &attended),
-            ];
-            run(gpu, &plan(launches), step(&rows));
-            // Scores of magnitude 40 are exact to 2^-19 or so; their exponentials and the mixture of values below 1
-            // are off by as much, relatively.
-            let what = format!("{regime:?} attention");
-            assert_close(&what, &read(gpu, &attended, rows.len()), &want, 2e-5, 0.0);
-            assert_padding_is_zero(gpu, &attended);
-        }
+            let splits = [&mixtures, &softmaxes];
+            vec![
+                kernels.attention(&step_tensor, &activations, cache.layer(), splits),
+                kernels.merge_attention(&step_tensor, splits, &activations),
+            ]
+        };
+        run(gpu, &plan(launches), step(&rows));
+        // Scores of magnitude 40 are exact to 2^-19 or so; their exponentials and the mixture of values below 1
+        // are off by as much, relatively.
+        let [attended, hidden, q_after] = read_activations(gpu, config, &activations, rows.len());
+        assert_close(shader, &attended, &want, 2e-5, 0.0);
+        assert_eq!(q_after, q, "q is only read");
+        assert!(hidden.iter().all(|&value| value == 0.0), "the hidden layer is not touched");
+    });
+}
+
+#[test]
+fn attention() {
+    check_attention("attention", |config| rows(6, config));
+}
+
+/// Every row of another slot than its neighbours, and runs of rows as prompts have them, with a border within a tile.
+#[test]
+fn flash_attention() {
+    check_attention("flash_attention", |config| rows(37, config));
+    check_attention("flash_attention", |_| {
+        let prompt = |slot: u32, from: u32, length: u32| (from..from + length).map(move |position| Row { slot, position });
+        prompt(0, 0, 33).chain(prompt(1, 40, 5)).chain(prompt(0, 33, 50)).collect()
     });
 }
 
@@ -318,32 +483,36 @@ fn argmax() {
 fn weights_in_parts() {
     let config = &configs()[1];
     let Some(gpu) = open(&GpuOptions { max_binding: 16 << 10, checked: true, ..GpuOptions::default() }) else { return };
-    let kernels = Kernels::new(&gpu, config, config.n_positions);
-    let rows = rows(5, config);
-    let wte = numbers(16, config.vocab_size * config.n_embd);
-    let bias = numbers(17, config.vocab_size);
-    let want_x = reference::embed(&rows, &wte, config.n_embd);
-    let want_logits = reference::linear(&want_x, &wte, Some(&bias), config.n_embd);
+    let Config { n_embd, vocab_size, .. } = *config;
+    let kernels = Kernels::new(&gpu, config, config.n_positions, geometry(&gpu));
+    let tokens = [5, 500, 999, 204, 205];
+    let wte = numbers(16, vocab_size * n_embd);
+    let bias = numbers(17, vocab_size);
+    let want_x = reference::embed(&tokens, &wte, n_embd);
+    let want_logits = reference::lm_head(&want_x, &wte, &bias, n_embd);
 
-    let weight = f16_tensor(&gpu, "wte", config.vocab_size, config.n_embd, &wte);
-    let row_tensor = u32_tensor(&gpu, "rows", &rows);
-    let x = f32_tensor(&gpu, "x", TILE_ROWS, config.n_embd, &[]);
-    let embed = kernels.embed(&row_tensor, &weight, &x);
-    assert_eq!(embed.len(), config.vocab_size.div_ceil((16 << 10) / 80), "a launch for each 16 KiB of 80-byte rows");
-    let lm_head = Linear { weight, bias: Some(f32_tensor(&gpu, "bias", 1, config.vocab_size, &bias)) };
-    let outputs = StepSize { outputs: rows.len() as u32, ..step(&rows) };
-    run(&gpu, &plan([embed]), outputs);
-    assert_close("embed in parts", &read(&gpu, &x, rows.len()), &want_x, 0.0, 0.0);
+    let weight = f16_tensor(&gpu, "wte", vocab_size, n_embd, &wte);
+    let x = f32_tensor(&gpu, "x", 64, n_embd, &[]);
+    let embed = kernels.embed(&u32_tensor(&gpu, "tokens", &tokens), &weight, &x);
+    assert_eq!(embed.len(), vocab_size.div_ceil((16 << 10) / 80), "a launch for each 16 KiB of 80-byte rows");
+    let size = StepSize { rows: 5, outputs: 3, positions: 1 };
+    run(&gpu, &plan([embed]), size);
+    assert_close("embed in parts", &read(&gpu, &x, tokens.len()), &want_x, 0.0, 0.0);
 
-    let n_outputs = 3;
+    let lm_head = Linear {
+        weight: matrix(&gpu, "lm_head", vocab_size, n_embd, |feature, input| wte[feature * n_embd + input]),
+        bias: f32_tensor(&gpu, "bias", 1, vocab_size, &bias),
+    };
     // The logits' rows are as wide as the vocabulary: three of them fit the small binding.
-    let logits = f32_tensor(&gpu, "logits", n_outputs, config.vocab_size, &[]);
-    run(
-        &gpu,
-        &plan([kernels.linear_outputs(&x, &lm_head, &logits)]),
-        StepSize { outputs: n_outputs as u32, ..outputs },
-    );
-    let want = &want_logits[..n_outputs * config.vocab_size];
-    assert_close("lm_head in parts", &read(&gpu, &logits, n_outputs), want, SUM, 1e-5);
+    let n_outputs = 3;
+    let logits = f32_tensor(&gpu, "logits", n_outputs, vocab_size, &[]);
+    for (regime, _) in [regimes(Product::Vector)[0], regimes(Product::Tile)[0]] {
+        let step = step_tensor(&gpu, &[], n_outputs);
+        let launches = kernels.in_regime(regime).lm_head([&x, &step], &lm_head, &logits);
+        assert_eq!(launches.len(), 3, "32 panels of 2560 bytes, six to a part, and two parts to a launch");
+        run(&gpu, &plan([launches]), size);
+        let want = &want_logits[..n_outputs * vocab_size];
+        assert_close("lm_head in parts", &read(&gpu, &logits, n_outputs), want, SUM, 1e-5);
+    }
     gpu.check().expect("the GPU works");
 }

@@ -1,16 +1,22 @@
-// cache: where a token's keys and values lie. The only addressing of the cache in any shader.
+// cache: where a token's keys and values lie, in chunks. The only addressing of the cache in any shader.
 //
-// One block's keys (and, in a buffer of their own, its values) are f16 vectors laid out as
-// (slot, head, position, HEAD_DIM), each padded with zeros to a whole number of 16-byte groups, so that one
-// head's history is one contiguous run of memory.
+// One block's cache is one buffer: keys, then values. Both are f16 and grouped by slot and head. A value is one run of
+// memory, (position, chunk), since lanes that mix values take a chunk each. Keys are blocked: (position / 32, chunk,
+// position % 32), since lanes that score keys take a position each, and so read neighbouring chunks as well.
 
-#import widths
+#import heads
 
-override N_HEAD: u32;
-override HEAD_DIM: u32;
-override N_POSITIONS: u32;   // positions that a slot has room for
+override N_POSITIONS: u32;   // positions that a slot has room for, a multiple of KEY_BLOCK
+override N_SLOTS: u32;
 
-// The index of a vector, counted in 16-byte groups.
-fn cache_group(slot: u32, head: u32, position: u32) -> u32 {
-    return ((slot * N_HEAD + head) * N_POSITIONS + position) * groups_of_8(HEAD_DIM);
+const KEY_BLOCK: u32 = 32u;
+
+fn key_chunk(slot: u32, head: u32, position: u32, chunk: u32) -> u32 {
+    let block = ((slot * N_HEAD + head) * N_POSITIONS + position) / KEY_BLOCK;
+    return (block * HEAD_CHUNKS + chunk) * KEY_BLOCK + position % KEY_BLOCK;
+}
+
+fn value_chunk(slot: u32, head: u32, position: u32, chunk: u32) -> u32 {
+    let keys = N_SLOTS * N_HEAD * N_POSITIONS * HEAD_CHUNKS;
+    return keys + ((slot * N_HEAD + head) * N_POSITIONS + position) * HEAD_CHUNKS + chunk;
 }

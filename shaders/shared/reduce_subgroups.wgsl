@@ -9,6 +9,7 @@ struct Lane {
     @builtin(local_invocation_index) index: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) n_subgroups: u32,
+    @builtin(subgroup_size) subgroup_size: u32,
     @builtin(subgroup_invocation_id) subgroup_lane: u32,
 }
 
@@ -22,15 +23,6 @@ fn share_partial(value: vec4f, lane: Lane) {
         partial_results[lane.subgroup] = value;
     }
     workgroupBarrier();
-}
-
-fn workgroup_sum4(value: vec4f, lane: Lane) -> vec4f {
-    share_partial(subgroupAdd(value), lane);
-    var sum = vec4f();
-    for (var i = 0u; i < lane.n_subgroups; i++) {
-        sum += partial_results[i];
-    }
-    return sum;
 }
 
 fn workgroup_sum(value: f32, lane: Lane) -> f32 {
@@ -49,4 +41,25 @@ fn workgroup_max(value: f32, lane: Lane) -> f32 {
         largest = max(largest, partial_results[i].x);
     }
     return largest;
+}
+
+// The sum over all lanes whose index has the same remainder by eight, in the first eight lanes. Lanes of a subgroup are
+// neighbours in the workgroup.
+fn sum_slices(value: vec4f, lane: Lane) -> vec4f {
+    var sum = value;
+    if WG_SIZE > 8u {
+        let active_size = min(lane.subgroup_size, WG_SIZE);
+        for (var distance = 8u; distance < active_size; distance *= 2u) {
+            sum += subgroupShuffleXor(sum, distance);
+        }
+        workgroupBarrier();
+        partial_results[lane.index] = sum;
+        workgroupBarrier();
+        if lane.index < 8u {
+            for (var i = max(active_size, 8u); i < WG_SIZE; i += max(active_size, 8u)) {
+                sum += partial_results[lane.index + i];
+            }
+        }
+    }
+    return sum;
 }

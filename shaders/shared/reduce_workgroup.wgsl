@@ -16,19 +16,15 @@ fn share_partial(value: vec4f, lane: Lane) {
     workgroupBarrier();
 }
 
-fn workgroup_sum4(value: vec4f, lane: Lane) -> vec4f {
-    share_partial(value, lane);
+fn workgroup_sum(value: f32, lane: Lane) -> f32 {
+    share_partial(vec4f(value), lane);
     for (var stride = WG_SIZE / 2u; stride > 0u; stride /= 2u) {
         if lane.index < stride {
             partial_results[lane.index] += partial_results[lane.index + stride];
         }
         workgroupBarrier();
     }
-    return partial_results[0];
-}
-
-fn workgroup_sum(value: f32, lane: Lane) -> f32 {
-    return workgroup_sum4(vec4f(value, 0.0, 0.0, 0.0), lane).x;
+    return partial_results[0].x;
 }
 
 fn workgroup_max(value: f32, lane: Lane) -> f32 {
@@ -40,4 +36,18 @@ fn workgroup_max(value: f32, lane: Lane) -> f32 {
         workgroupBarrier();
     }
     return partial_results[0].x;
+}
+
+// The sum over all lanes whose index has the same remainder by eight, in the first eight lanes.
+fn sum_slices(value: vec4f, lane: Lane) -> vec4f {
+    var sum = value;
+    if WG_SIZE > 8u {
+        share_partial(value, lane);
+        if lane.index < 8u {
+            for (var i = 8u; i < WG_SIZE; i += 8u) {
+                sum += partial_results[lane.index + i];
+            }
+        }
+    }
+    return sum;
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Product;
 use crate::error::{Error, Result};
 
 /// What is known of an adapter before it is opened.
@@ -162,6 +163,22 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
             })
             .collect(),
     }
+}
+
+/// The products that an adapter's matrix units compute: from f16 to f32 sums.
+pub(super) fn cooperative_products(adapter: &wgpu::Adapter) -> Vec<Product> {
+    let shapes = adapter.cooperative_matrix_properties();
+    let has = |side: u32| {
+        shapes.iter().any(|shape| {
+            [shape.m_size, shape.n_size, shape.k_size] == [side; 3]
+                && shape.ab_type == wgpu::CooperativeScalarType::F16
+                && shape.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    [(16, Product::Cooperative16), (8, Product::Cooperative8)]
+        .into_iter()
+        .filter_map(|(side, product)| has(side).then_some(product))
+        .collect()
 }
 
 /// The size of the device-local heaps. wgpu does not tell, so this asks Vulkan itself.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wgpu::util::StagingBelt;
 
 use super::adapter::{self, AdapterInfo, Selector};
-use super::shader::Specialisation;
+use super::shader::{Product, Specialisation};
 use crate::error::{Error, Result};
 
 /// How to open a GPU. The default is right for everyone but tests: the best adapter with all it can do.
@@ -18,6 +18,8 @@ pub struct GpuOptions {
     pub f16: bool,
     /// Use subgroups where there are some.
     pub subgroups: bool,
+    /// Use matrix units where there are some.
+    pub cooperative_matrix: bool,
     /// Have every memory access and loop of the kernels checked. Slow; finds mistakes in kernels.
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
@@ -26,7 +28,14 @@ pub struct GpuOptions {
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { selector: Selector::Best, f16: true, subgroups: true, checked: false, max_binding: u64::MAX }
+        Self {
+            selector: Selector::Best,
+            f16: true,
+            subgroups: true,
+            cooperative_matrix: true,
+            checked: false,
+            max_binding: u64::MAX,
+        }
     }
 }
 
@@ -44,6 +53,7 @@ struct Inner {
     specialisation: Specialisation,
     checked: bool,
     max_binding: u64,
+    cooperative_products: Vec<Product>,
     /// Memory through which small inputs travel to the GPU, used again once they have arrived.
     staging: Mutex<StagingBelt>,
     /// The first failure that no error scope caught.
@@ -83,15 +93,26 @@ impl Gpu {
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::SHADER_F16
-            | wgpu::Features::SUBGROUP;
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         wanted.set(wgpu::Features::SHADER_F16, options.f16);
         wanted.set(wgpu::Features::SUBGROUP, options.subgroups);
+        let cooperative = options.cooperative_matrix && options.f16 && options.subgroups;
+        wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
         let features = wanted & adapter.features();
+        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("gptj"),
                 required_features: features,
+                experimental_features: if cooperative {
+                    // SAFETY: an experimental feature may have bugs, which is why products by matrix units are compared
+                    // with others on the very device before they are used.
+                    unsafe { wgpu::ExperimentalFeatures::enabled() }
+                } else {
+                    wgpu::ExperimentalFeatures::disabled()
+                },
                 required_limits: adapter.limits(),
                 // Nearly every buffer is larger than a block of wgpu's own allocator; larger blocks would only
                 // leave memory unused.
@@ -117,6 +138,7 @@ impl Gpu {
                 f16: features.contains(wgpu::Features::SHADER_F16),
                 subgroups: features.contains(wgpu::Features::SUBGROUP),
             },
+            cooperative_products: if cooperative { adapter::cooperative_products(&adapter) } else { Vec::new() },
             checked: options.checked,
             staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
             info,
@@ -135,6 +157,11 @@ impl Gpu {
     /// Which version of each shader runs here.
     pub fn specialisation(&self) -> Specialisation {
         self.0.specialisation
+    }
+
+    /// The products by matrix units that this GPU offers; whether they compute rightly is another question.
+    pub fn cooperative_products(&self) -> &[Product] {
+        &self.0.cooperative_products
     }
 
     /// The largest part of a buffer that a kernel can see, in bytes; a larger tensor is split.

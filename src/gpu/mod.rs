@@ -14,7 +14,7 @@ mod upload;
 pub use adapter::{AdapterInfo, Selector, adapters, find_adapter};
 pub use device::{Created, Gpu, GpuOptions};
 pub use plan::{Axis, Binding, Dispatch, Plan, StepSize};
-pub use shader::{Feature, Import, Shader, Shaders, Specialisation, stitch};
+pub use shader::{Import, Product, Shader, Shaders, Specialisation, Text, stitch};
 pub use submission::{Readback, Submission};
 pub(crate) use tensor::Part;
 pub use tensor::{Format, Tensor, padded};

@@ -4,7 +4,7 @@
 //! many rows there are and how far back they look; both only scale the grids, so replaying builds nothing.
 
 use super::tensor::Tensor;
-use super::{Shader, Shaders};
+use super::{Product, Shader, Shaders};
 
 /// How large a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Axis {
     Fixed(u32),
     /// One for so many rows, or part of as many.
     Rows(u32),
-    /// One for each row whose logits are wanted.
-    Outputs,
+    /// One for so many rows whose logits are wanted, or part of as many.
+    Outputs(u32),
     /// One for so many positions, or part of as many.
     Positions(u32),
 }
@@ -35,7 +35,7 @@ impl Axis {
         match self {
             Self::Fixed(workgroups) => workgroups,
             Self::Rows(each) => step.rows.div_ceil(each),
-            Self::Outputs => step.outputs,
+            Self::Outputs(each) => step.outputs.div_ceil(each),
             Self::Positions(each) => step.positions.div_ceil(each),
         }
     }
@@ -65,11 +65,11 @@ impl<'a> From<&'a super::tensor::Part> for Binding<'a> {
 }
 
 impl Dispatch {
-    /// Prepares `entry_point` of `shader` with its override constants, its buffers in the order of their binding
+    /// Prepares `entry_point` of `shader`, in its version for a product, with its override constants, its buffers in the order of their binding
     /// numbers, and its grid.
     pub fn new(
         shaders: &Shaders,
-        shader: Shader,
+        shader: (Shader, Product),
         entry_point: &'static str,
         constants: &[(&str, f64)],
         bindings: &[Binding<'_>],

@@ -1,8 +1,8 @@
 //! From WGSL files to pipelines.
 //!
 //! A shader is a file. Its only extension to WGSL is the line `#import name`, replaced once by the whole file of that
-//! name; where an import has a version for adapters with f16 or subgroups and one for those without, the adapter
-//! decides. Numbers come in as override constants when a pipeline is made.
+//! name; where an import has several, the adapter and the way to multiply decide. Numbers come in as override constants when a
+//! pipeline is made.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,32 +18,86 @@ pub struct Shader {
     pub text: &'static str,
 }
 
-/// A WGSL file for other files to import.
+impl Shader {
+    /// The products that it has versions for on an adapter with so much: matrix units come with f16 and subgroups.
+    pub fn products(&self, specialisation: Specialisation) -> &'static [Product] {
+        let multiplies = self.text.lines().any(|line| line == "#import product");
+        let has_units = specialisation.f16 && specialisation.subgroups;
+        &Product::ALL[..if !multiplies { 1 } else if !has_units { 2 } else { 4 }]
+    }
+}
+
+/// WGSL files for other files to import.
 #[derive(Debug, Clone, Copy)]
 pub struct Import {
     /// The name after `#import`.
     pub name: &'static str,
-    /// The text for adapters that have what the import is about.
-    pub text: &'static str,
-    /// Which feature decides between the two texts; `None` where there is but one.
-    pub alternative: Option<(Feature, &'static str)>,
+    /// What it stands for.
+    pub text: Text,
 }
 
-/// What an import may have versions for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Feature {
-    /// Native f16.
-    F16,
-    /// Subgroups.
-    Subgroups,
+/// What an import stands for, which may depend on the adapter and on the way to multiply.
+#[derive(Debug, Clone, Copy)]
+pub enum Text {
+    /// Always the same file.
+    Always(&'static str),
+    /// One file for adapters with native f16 and one for those without.
+    F16([&'static str; 2]),
+    /// One file for adapters with subgroups and one for those without.
+    Subgroups([&'static str; 2]),
+    /// A file for each [`Product`], in their order.
+    Product([&'static str; 4]),
 }
 
-/// Which version of each import an adapter takes.
+impl Text {
+    /// Every file that it may stand for.
+    pub fn files(&self) -> &[&'static str] {
+        match self {
+            Self::Always(text) => std::slice::from_ref(text),
+            Self::F16(texts) | Self::Subgroups(texts) => texts,
+            Self::Product(texts) => texts,
+        }
+    }
+
+    fn choose(&self, specialisation: Specialisation, product: Product) -> &'static str {
+        match self {
+            Self::Always(text) => text,
+            Self::F16([with, without]) => if specialisation.f16 { with } else { without },
+            Self::Subgroups([with, without]) => if specialisation.subgroups { with } else { without },
+            Self::Product(texts) => texts[product as usize],
+        }
+    }
+}
+
+/// The ways to multiply a matrix with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Product {
+    /// For few rows, which are bound by how fast the weights stream in.
+    Vector,
+    /// For many rows, which are bound by arithmetic.
+    Tile,
+    /// For many rows, by matrix units that multiply 16 x 16 numbers at once.
+    Cooperative16,
+    /// The same for units that multiply 8 x 8 numbers.
+    Cooperative8,
+}
+
+impl Product {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Vector, Self::Tile, Self::Cooperative16, Self::Cooperative8];
+
+    /// Whether it takes matrix units.
+    pub fn is_cooperative(self) -> bool {
+        matches!(self, Self::Cooperative16 | Self::Cooperative8)
+    }
+}
+
+/// What an adapter has that imports may depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Specialisation {
-    /// Those with native f16.
+    /// Native f16.
     pub f16: bool,
-    /// Those with subgroups.
+    /// Subgroups.
     pub subgroups: bool,
 }
 
@@ -55,22 +109,21 @@ impl Specialisation {
         Self { f16: false, subgroups: true },
         Self { f16: false, subgroups: false },
     ];
-
-    fn has(self, feature: Feature) -> bool {
-        match feature {
-            Feature::F16 => self.f16,
-            Feature::Subgroups => self.subgroups,
-        }
-    }
 }
 
 /// The whole text of a shader: its file with every import in place, each once.
 ///
 /// # Panics
 /// Where a file imports a name that `imports` lacks.
-pub fn stitch(shader: Shader, imports: &[Import], specialisation: Specialisation) -> String {
-    let mut stitched =
-        Stitched { imports, specialisation, seen: BTreeSet::new(), enables: BTreeSet::new(), body: String::new() };
+pub fn stitch(shader: Shader, imports: &[Import], specialisation: Specialisation, product: Product) -> String {
+    let mut stitched = Stitched {
+        imports,
+        specialisation,
+        product,
+        seen: BTreeSet::new(),
+        enables: BTreeSet::new(),
+        body: String::new(),
+    };
     stitched.add(shader.name, shader.text);
     // WGSL wants all its `enable` directives before anything else.
     stitched.enables.into_iter().chain([stitched.body.as_str()]).collect::<Vec<_>>().join("\n")
@@ -79,6 +132,7 @@ pub fn stitch(shader: Shader, imports: &[Import], specialisation: Specialisation
 struct Stitched<'a> {
     imports: &'a [Import],
     specialisation: Specialisation,
+    product: Product,
     seen: BTreeSet<&'a str>,
     enables: BTreeSet<&'a str>,
     body: String,
@@ -93,11 +147,7 @@ impl<'a> Stitched<'a> {
                 if self.seen.insert(name) {
                     let import = self.imports.iter().find(|import| import.name == name);
                     let import = import.unwrap_or_else(|| panic!("{file} imports {name}, which does not exist"));
-                    let text = match import.alternative {
-                        Some((feature, without)) if !self.specialisation.has(feature) => without,
-                        _ => import.text,
-                    };
-                    self.add(name, text);
+                    self.add(name, import.text.choose(self.specialisation, self.product));
                 }
             } else {
                 self.body.push_str(line);
@@ -117,7 +167,7 @@ pub struct Shaders {
 
 #[derive(Default)]
 struct Made {
-    modules: HashMap<&'static str, wgpu::ShaderModule>,
+    modules: HashMap<(&'static str, Product), wgpu::ShaderModule>,
     pipelines: HashMap<String, wgpu::ComputePipeline>,
 }
 
@@ -135,14 +185,14 @@ impl Shaders {
     /// The pipeline of one entry point with these override constants.
     pub(super) fn pipeline(
         &self,
-        shader: Shader,
+        (shader, product): (Shader, Product),
         entry_point: &str,
         constants: &[(&str, f64)],
     ) -> wgpu::ComputePipeline {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let Made { modules, pipelines } = &mut *made;
-        let module = modules.entry(shader.name).or_insert_with(|| self.module(shader));
-        let key = format!("{entry_point} {constants:?}");
+        let module = modules.entry((shader.name, product)).or_insert_with(|| self.module(shader, product));
+        let key = format!("{entry_point} {product:?} {constants:?}");
         let pipeline = pipelines.entry(key).or_insert_with(|| {
             self.gpu.create_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(entry_point),
@@ -160,8 +210,8 @@ impl Shaders {
         pipeline.clone()
     }
 
-    fn module(&self, shader: Shader) -> wgpu::ShaderModule {
-        let text = stitch(shader, self.imports, self.gpu.specialisation());
+    fn module(&self, shader: Shader, product: Product) -> wgpu::ShaderModule {
+        let text = stitch(shader, self.imports, self.gpu.specialisation(), product);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         if self.gpu.is_checked() {

@@ -56,9 +56,8 @@ impl Tensor {
     /// [`Error::OutOfMemory`] where the GPU cannot hold it.
     pub async fn new(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
         let row_bytes = padded(width) as u64 * format.bytes();
-        // Whole groups of eight rows, so that a kernel which computes neighbouring features finds them in one part;
-        // and few enough for one workgroup a row, of which a launch has at most 65,535.
-        let part_rows = ((gpu.max_binding() / row_bytes) as usize / 8 * 8).clamp(8, 65_528);
+        // Few enough for one workgroup a row, of which a launch has at most 65,535.
+        let part_rows = ((gpu.max_binding() / row_bytes) as usize).clamp(1, 65_535);
         Self::allocate(gpu, name, [rows, width], format, part_rows).await
     }
 

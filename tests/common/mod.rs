@@ -3,6 +3,8 @@
 #![expect(dead_code, reason = "each test file uses its own part of this")]
 
 use gptj::gpu::{Format, Gpu, GpuOptions, Plan, Specialisation, StepSize, Submission, Tensor, padded};
+use gptj::kernels::{Row, StepHeader};
+use gptj::weights::Matrix;
 use half::f16;
 pub use pollster::block_on;
 
@@ -73,6 +75,36 @@ pub fn f16_tensor(gpu: &Gpu, name: &str, rows: usize, width: usize, values: &[f3
     let values: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
     tensor.write_elements(gpu, &values);
     tensor
+}
+
+/// A matrix in panels, from a function of feature and input, in as many parts as the GPU needs.
+pub fn matrix(
+    gpu: &Gpu,
+    name: &str,
+    features: usize,
+    inputs: usize,
+    number: impl Fn(usize, usize) -> f32,
+) -> Matrix {
+    let matrix = block_on(Matrix::new(gpu, name, features, inputs)).expect("room for a small matrix");
+    let number = |feature: usize, input: usize| {
+        if feature < features && input < inputs { number(feature, input) } else { 0.0 }
+    };
+    for panel in 0..features.div_ceil(32) {
+        let rows = (32 * panel..32 * (panel + 1)).flat_map(|feature| (0..padded(inputs)).map(move |i| (feature, i)));
+        let rows: Vec<f16> = rows.map(|(feature, input)| f16::from_f32(number(feature, input))).collect();
+        let mut interleaved = Vec::new();
+        Matrix::interleave(&rows, &mut interleaved);
+        matrix.panels().write(gpu, panel, bytemuck::cast_slice(&interleaved));
+    }
+    matrix
+}
+
+/// A step's header and rows, as kernels read them.
+pub fn step_tensor(gpu: &Gpu, rows: &[Row], n_outputs: usize) -> Tensor {
+    let header = StepHeader { n_rows: rows.len() as u32, n_outputs: n_outputs as u32 };
+    let mut words: Vec<u32> = vec![header.n_rows, header.n_outputs];
+    words.extend_from_slice(bytemuck::cast_slice(rows));
+    u32_tensor(gpu, "step", &words)
 }
 
 /// Runs a plan once and waits for it.

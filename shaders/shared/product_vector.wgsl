@@ -1,0 +1,59 @@
+// product: a kernel's weights times its input rows. This version is for few rows.
+//
+// Few rows are bound by how fast the weights stream in, so each is read once, 16 bytes at a time, and used for up to
+// ROWS rows. A workgroup takes one panel: 32 features, four to each of eight lanes. Where it has more lanes, each eight
+// of them take another slice of the inputs, and the slices' sums are added at the end. More rows than ROWS are taken in
+// passes; the passes of one panel run side by side and find its weights in the GPU's cache.
+//
+// The kernel binds `input` and says with `n_rows` how many rows of it there are; `finish` gets the sums of four
+// neighbouring features at a time.
+
+#import weights
+#import reduce
+
+override INPUT_QUADS: u32;   // of a row of the input
+override ROWS: u32;          // of a pass: 1, 2, 4 or 8
+override DEPTH: u32;         // groups that a lane takes in one turn of its loop; divides what a lane has
+
+fn multiply(workgroup: vec3u, lane: Lane) {
+    let first_row = workgroup.x * ROWS;
+    let panel = workgroup.y;
+    let i = lane.index % 8u;
+    let slices = WG_SIZE / 8u;
+
+    var sums: array<vec4f, 8>;
+    for (var row = 0u; row < ROWS; row++) {
+        sums[row] = vec4f();
+    }
+    for (var turn = lane.index / 8u; turn < IN_GROUPS; turn += slices * DEPTH) {
+        for (var depth = 0u; depth < DEPTH; depth++) {
+            let group = turn + depth * slices;
+            let chunks = weight_chunks(panel, group, i);
+            let low = array(unpack_low(chunks[0]), unpack_low(chunks[1]), unpack_low(chunks[2]), unpack_low(chunks[3]));
+            let high =
+                array(unpack_high(chunks[0]), unpack_high(chunks[1]), unpack_high(chunks[2]), unpack_high(chunks[3]));
+            for (var row = 0u; row < ROWS; row++) {
+                let index = (first_row + row) * INPUT_QUADS + 2u * group;
+                sums[row] = multiply_add(low, input[index], sums[row]);
+                sums[row] = multiply_add(high, input[index + 1u], sums[row]);
+            }
+        }
+    }
+
+    let feature = (FIRST_PANEL + panel) * PANEL_FEATURES + 4u * i;
+    for (var row = 0u; row < ROWS; row++) {
+        let sum = sum_slices(sums[row], lane);
+        if lane.index < 8u && first_row + row < n_rows() {
+            finish(first_row + row, feature, sum);
+        }
+    }
+}
+
+// Four inputs times the weights of four features. A chain of fused operations: one instruction a weight.
+fn multiply_add(weights: array<vec4f, 4>, x: vec4f, sums: vec4f) -> vec4f {
+    let w = weights;
+    var sum = fma(vec4f(w[0].x, w[1].x, w[2].x, w[3].x), vec4f(x.x), sums);
+    sum = fma(vec4f(w[0].y, w[1].y, w[2].y, w[3].y), vec4f(x.y), sum);
+    sum = fma(vec4f(w[0].z, w[1].z, w[2].z, w[3].z), vec4f(x.z), sum);
+    return fma(vec4f(w[0].w, w[1].w, w[2].w, w[3].w), vec4f(x.w), sum);
+}
