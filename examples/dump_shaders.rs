@@ -22,17 +22,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut kernels = Vec::new();
     for (shader, entry_points) in SHADERS {
         for specialisation in Specialisation::ALL {
-            let text = stitch(*shader, IMPORTS, specialisation);
-            let features = features(&text);
-            let file = [&[shader.name], features.as_slice(), &["wgsl"]].concat().join(".");
-            // What naga takes for granted.
-            let directive = if features.contains(&"subgroups") { "enable subgroups;\n" } else { "" };
-            fs::write(Path::new(&directory).join(&file), format!("{directive}{text}"))?;
-            let constants: BTreeMap<_, _> = constants_of(&text).into_iter().collect();
-            let kernel =
-                json!({ "file": file, "features": features, "entry_points": entry_points, "constants": constants });
-            if !kernels.contains(&kernel) {
-                kernels.push(kernel);
+            for &product in shader.products(specialisation) {
+                let text = stitch(*shader, IMPORTS, specialisation, product);
+                let multiplies = shader.products(Specialisation { f16: true, subgroups: true }).len() > 1;
+                let product = multiplies.then(|| format!("{product:?}").to_lowercase());
+                let features = features(&text);
+                let name = [shader.name].into_iter().chain(product.as_deref()).chain(features.iter().copied());
+                let file = name.chain(["wgsl"]).collect::<Vec<_>>().join(".");
+                // What naga takes for granted.
+                let directive = if features.contains(&"subgroups") { "enable subgroups;\n" } else { "" };
+                fs::write(Path::new(&directory).join(&file), format!("{directive}{text}"))?;
+                for constants in variants(&text, product.as_deref()) {
+                    let kernel = json!({
+                        "file": file, "features": features, "product": product, "entry_points": entry_points,
+                        "constants": constants,
+                    });
+                    if !kernels.contains(&kernel) {
+                        kernels.push(kernel);
+                    }
+                }
             }
         }
     }
@@ -40,8 +48,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// WebGPU's names of the features that a shader uses.
+/// The constants that a shader's kernels are launched with: a product with few rows at its least and its most.
+fn variants(text: &str, product: Option<&str>) -> Vec<BTreeMap<&'static str, f64>> {
+    let constants: BTreeMap<_, _> = constants_of(text).into_iter().collect();
+    let with = |others: &[(&'static str, f64)]| {
+        let mut constants = constants.clone();
+        constants.extend(others.iter().copied());
+        constants
+    };
+    match product {
+        None | Some("tile") => vec![constants],
+        Some("vector") => [[1.0, 2.0], [8.0, 1.0]]
+            .map(|[rows, depth]| with(&[("ROWS", rows), ("DEPTH", depth), ("WG_SIZE", 256.0)]))
+            .to_vec(),
+        // Four of the largest subgroups that GPUs have.
+        Some(_) => vec![with(&[("WG_SIZE", 256.0)])],
+    }
+}
+
+/// WebGPU's names of the features that a shader uses, and wgpu's own of the one that WebGPU lacks.
 fn features(text: &str) -> Vec<&'static str> {
-    let uses = [("enable f16;", "shader-f16"), ("subgroupAdd", "subgroups")];
+    let uses = [("enable f16;", "shader-f16"), ("subgroup_invocation_id", "subgroups"), ("coop_mat", "cooperative-matrix")];
     uses.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, feature)| feature).collect()
 }

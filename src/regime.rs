@@ -103,7 +103,9 @@ impl Geometry {
                 let slices = self.vector.lanes as usize / 8;
                 let fits = |depth: &usize| groups.is_multiple_of(slices * depth);
                 let depths = std::iter::successors(Some(self.vector.depth), |depth| Some(depth / 2));
-                let depth = depths.take_while(|&depth| depth > 1).find(fits).unwrap_or(1);
+                // With many rows a lane has enough to do while it waits, and no registers to spare.
+                let depths = depths.take_while(|&depth| depth > 1).filter(|depth| regime.rows * depth <= 4);
+                let depth = depths.into_iter().find(fits).unwrap_or(1);
                 vec![
                     ("WG_SIZE", f64::from(self.vector.lanes)),
                     ("ROWS", regime.rows as f64),

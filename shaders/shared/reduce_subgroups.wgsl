@@ -49,8 +49,10 @@ fn sum_slices(value: vec4f, lane: Lane) -> vec4f {
     var sum = value;
     if WG_SIZE > 8u {
         let active_size = min(lane.subgroup_size, WG_SIZE);
-        for (var distance = 8u; distance < active_size; distance *= 2u) {
-            sum += subgroupShuffleXor(sum, distance);
+        // Every lane must take every turn; those that lead out of the subgroup are in vain.
+        for (var distance = 8u; distance < min(WG_SIZE, 128u); distance *= 2u) {
+            let other = subgroupShuffleXor(sum, distance);
+            sum += select(vec4f(), other, distance < active_size);
         }
         workgroupBarrier();
         partial_results[lane.index] = sum;

@@ -20,7 +20,7 @@ pub(super) struct Figures {
     /// The loop with the most matrix instructions or, where there are none, with the most arithmetic, not counting the
     /// loops in it.
     pub(super) main_loop: Option<MainLoop>,
-    is_cooperative: bool,
+    product: Option<String>,
     /// Loads of weights in loops that are too narrow.
     narrow: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Figures {
             binary: binary.clone(),
             whole: Counts::of(&assembly, &all),
             main_loop: main_loop.map(|body| MainLoop::new(&assembly, body, &weights)),
-            is_cooperative: kernel.is_cooperative(),
+            product: kernel.product.clone(),
             narrow: loops.iter().flat_map(|body| narrow_weight_loads(&assembly, body, &weights)).collect(),
         })
     }
@@ -77,8 +77,36 @@ impl Figures {
         if !self.narrow.is_empty() {
             faults.push(format!("a loop loads weights less than 128 bits at a time: {}", self.narrow.join(", ")));
         }
-        if self.is_cooperative && self.main_loop.as_ref().is_none_or(|body| body.counts.matrix == 0) {
+        match self.product.as_deref() {
+            // Fewer would not keep enough loads under way to fill the memory's bandwidth.
+            Some("vector") if self.binary.waves < 8 => {
+                faults.push(format!("{} waves a SIMD are fewer than the 8 that hide memory's latency", self.binary.waves));
+            }
+            Some(product) if product.starts_with("cooperative") => faults.extend(self.cooperative_faults()),
+            _ => {}
+        }
+        faults
+    }
+}
+
+impl Figures {
+    /// What would keep matrix units waiting.
+    fn cooperative_faults(&self) -> Vec<String> {
+        let Some(MainLoop { counts, lds_loads, .. }) = &self.main_loop else {
+            return vec!["it is cooperative, but has no loop".to_owned()];
+        };
+        let mut faults = Vec::new();
+        if counts.matrix == 0 {
             faults.push("it is cooperative, but no loop has matrix instructions".to_owned());
+        }
+        if counts.matrix < 16 * counts.barriers {
+            faults.push(format!("{} matrix instructions for {} barriers", counts.matrix, counts.barriers));
+        }
+        if lds_loads.keys().any(|&bits| bits < 128) {
+            faults.push("it loads matrices from LDS less than 128 bits at a time".to_owned());
+        }
+        if self.binary.waves < 4 {
+            faults.push(format!("{} waves a SIMD are fewer than 4", self.binary.waves));
         }
         faults
     }

@@ -15,15 +15,10 @@ pub(super) struct Kernel {
     /// The entry point's, with those constants that tell this kernel from others of the same entry point.
     pub(super) name: String,
     pub(super) entry_point: String,
+    /// How it multiplies, where it does.
+    pub(super) product: Option<String>,
     pub(super) constants: BTreeMap<String, f64>,
     pub(super) wgsl: String,
-}
-
-impl Kernel {
-    /// Whether it multiplies with matrix instructions.
-    pub(super) fn is_cooperative(&self) -> bool {
-        is_cooperative(&self.wgsl)
-    }
 }
 
 fn is_cooperative(wgsl: &str) -> bool {
@@ -35,13 +30,17 @@ fn is_cooperative(wgsl: &str) -> bool {
 struct Entry {
     file: String,
     features: Vec<String>,
+    /// How it multiplies, where it does.
+    product: Option<String>,
     entry_points: Vec<String>,
     constants: BTreeMap<String, f64>,
 }
 
 impl Entry {
-    fn shader(&self) -> &str {
-        self.file.split('.').next().unwrap_or_default()
+    /// The shader's name and how it multiplies.
+    fn version(&self) -> (String, Option<String>) {
+        let shader = self.file.split('.').next().unwrap_or_default();
+        (shader.to_owned(), self.product.clone())
     }
 }
 
@@ -56,22 +55,25 @@ pub(super) fn in_folder(folder: &Path, cooperative: bool) -> Result<Vec<Kernel>>
     let mut shaders = Vec::new();
     for entry in entries {
         let wgsl = read(&entry.file)?;
-        if cooperative || !is_cooperative(&wgsl) {
+        // Matrix units of 8 x 8 are Apple's.
+        let runs = !is_cooperative(&wgsl) || cooperative && entry.product.as_deref() != Some("cooperative8");
+        if runs {
             shaders.push((entry, wgsl));
         }
     }
 
     let mut most_features = BTreeMap::new();
     for (entry, _) in &shaders {
-        let most: &mut usize = most_features.entry(entry.shader().to_owned()).or_default();
+        let most: &mut usize = most_features.entry(entry.version()).or_default();
         *most = entry.features.len().max(*most);
     }
     let mut kernels = Vec::new();
     for (entry, wgsl) in shaders {
-        if entry.features.len() == most_features[entry.shader()] {
+        if entry.features.len() == most_features[&entry.version()] {
             kernels.extend(entry.entry_points.into_iter().map(|entry_point| Kernel {
-                name: entry_point.clone(),
+                name: entry.product.iter().fold(entry_point.clone(), |name, product| format!("{name} {product}")),
                 entry_point,
+                product: entry.product.clone(),
                 constants: entry.constants.clone(),
                 wgsl: wgsl.clone(),
             }));
@@ -85,13 +87,14 @@ fn tell_apart(kernels: &mut [Kernel]) {
     let mut values = BTreeMap::new();
     for kernel in &*kernels {
         for (constant, &value) in &kernel.constants {
-            let key = (kernel.entry_point.clone(), constant.clone());
+            let key = (kernel.name.clone(), constant.clone());
             values.entry(key).or_insert_with(Vec::new).push(value);
         }
     }
     for kernel in kernels {
+        let name = kernel.name.clone();
         for (constant, value) in &kernel.constants {
-            let others = &values[&(kernel.entry_point.clone(), constant.clone())];
+            let others = &values[&(name.clone(), constant.clone())];
             if others.iter().any(|other| other != value) {
                 kernel.name += &format!(" {constant}={value}");
             }
@@ -108,6 +111,7 @@ mod tests {
         let kernel = |entry_point: &str, rows: f64| Kernel {
             name: entry_point.to_owned(),
             entry_point: entry_point.to_owned(),
+            product: None,
             constants: BTreeMap::from([("ROWS".to_owned(), rows), ("WG_SIZE".to_owned(), 64.0)]),
             wgsl: String::new(),
         };
