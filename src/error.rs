@@ -18,6 +18,15 @@ pub enum Error {
         reason: std::io::Error,
     },
 
+    /// A file could not be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: std::io::Error,
+    },
+
     /// A configuration file is not one of a GPT-J model, or contradicts itself.
     #[error("{}: {reason}", path.display())]
     Config {

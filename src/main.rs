@@ -7,15 +7,17 @@ mod cli;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
 use cli::{Arguments, Command};
 
 fn main() -> ExitCode {
+    let start = Instant::now();
     let arguments = Arguments::parse();
     let gpu = &arguments.gpu;
     let result = match arguments.command {
-        Command::Generate(generate) => pollster::block_on(cli::generate::run(&generate, gpu)),
+        Command::Generate(generate) => pollster::block_on(cli::generate::run(&generate, gpu, start)),
         Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),

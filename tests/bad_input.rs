@@ -12,11 +12,13 @@ mod model;
 #[path = "common/program.rs"]
 mod program;
 
+use std::path::Path;
+
 use assert_cmd::Command;
 use gptj::{Checkpoint, Tokenizer};
 use half::{bf16, f16};
 use model::{Model, Tensors, open_with_wrong_bytes, read, replace, sound, with_header};
-use program::{gptj, gptj_without_gpu, in_project};
+use program::{gptj, gptj_without_gpu};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
@@ -275,9 +277,9 @@ fn a_tensor_that_no_shard_has_is_missing() {
 #[test]
 fn damaged_tokenizers_are_refused() {
     type Files<'a> = &'a [(&'a str, &'a [u8])];
-    let bpe = |file: &str| read(in_project("tests/golden/bpe").join(file));
+    let bpe = |file: &str| read(Path::new("tests/golden/bpe").join(file));
     let [vocab, merges] = ["vocab.json", "merges.txt"].map(bpe);
-    let demo = read(in_project("models/shakespeare/tokenizer.json"));
+    let demo = read("models/shakespeare/tokenizer.json");
     let decoder = demo.windows(9).position(|key| key == b"\"decoder\"").expect("it has a decoder");
     let beyond = |id: u32| format!("has id {id}, but the model's vocabulary has only 200 tokens");
     let cases: [(Files<'_>, &str, &str); 14] = [
@@ -458,7 +460,7 @@ fn a_cache_that_the_gpu_cannot_hold_is_refused() {
     let config = json!({"n_embd": 1024, "n_head": 16, "n_positions": 1 << 20});
     let model = Model::empty().with_config(&config).with_tensors(widen);
     let mut command = gptj(&["generate", "--model", model.path(), "--prompt-tokens", "1"]);
-    let words = ["not enough GPU memory for keys of block 0 (2147483648 bytes)", "at most"];
+    let words = ["not enough GPU memory for cache of block 0 (4294967296 bytes)", "at most"];
     assert_refused("a long context", &mut command, 1, &words);
 
     let info = gptj(&["info", "--json", "--model", model.path()]).output().expect("the program starts");
@@ -477,7 +479,7 @@ fn no_wrong_byte_makes_the_library_panic() {
     // Of the header, the metadata and the first three tensors.
     open_with_wrong_bytes(&model.file("model.safetensors"), 0..400, open);
 
-    let tokenizer = Model::empty().with("tokenizer.json", read(in_project("models/shakespeare/tokenizer.json")));
+    let tokenizer = Model::empty().with("tokenizer.json", read("models/shakespeare/tokenizer.json"));
     let open = || _ = Tokenizer::open(tokenizer.0.path(), 1024);
     // All before the vocabulary.
     open_with_wrong_bytes(&tokenizer.file("tokenizer.json"), 0..900, open);

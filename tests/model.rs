@@ -21,13 +21,13 @@ const TOLERANCE: f32 = 1.0 / 512.0;
 const GOLDENS: [&str; 7] = ["tiny", "wide_head", "narrow_mlp", "odd_widths", "whole_head", "sharded", "shakespeare"];
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new("tests/golden").join(name)
 }
 
 /// The checkpoint of a golden; the demo model's lies with the model.
 fn checkpoint(name: &str) -> Checkpoint {
     let directory = match name {
-        "shakespeare" => Path::new(env!("CARGO_MANIFEST_DIR")).join("models/shakespeare"),
+        "shakespeare" => PathBuf::from("models/shakespeare"),
         _ => golden(name),
     };
     Checkpoint::open(&directory).unwrap_or_else(|error| panic!("{error}"))

@@ -90,7 +90,7 @@ fn every_shader_translates_to_every_driver_language() {
 /// A file that nobody uses, or an entry point that no launcher can know of, is a mistake.
 #[test]
 fn the_table_of_shaders_is_the_folder() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let folder = Path::new("shaders");
     let files = |folder: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(folder).expect("the shaders' folder");
         entries
@@ -99,7 +99,7 @@ fn the_table_of_shaders_is_the_folder() {
             .collect()
     };
     let table: BTreeSet<_> = SHADERS.iter().map(|(shader, _)| shader.name.to_owned()).collect();
-    assert_eq!(files(&folder), table);
+    assert_eq!(files(folder), table);
 
     let shared = files(&folder.join("shared"))
         .into_iter()

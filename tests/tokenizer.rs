@@ -3,7 +3,7 @@
 //! `tests/golden/README.md` says what the cases are. They exist for both forms that tokenizers come in: the demo
 //! model's `tokenizer.json`, and `vocab.json` with `merges.txt` and `added_tokens.json`, as GPT-J's own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gptj::Tokenizer;
 use gptj::tokenizer::{Piece, TextStream};
@@ -19,12 +19,8 @@ struct Case {
     decoded: String,
 }
 
-fn in_project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
 fn open(directory: &str, vocab_size: u32) -> Tokenizer {
-    let tokenizer = Tokenizer::open(&in_project(directory), vocab_size as usize);
+    let tokenizer = Tokenizer::open(Path::new(directory), vocab_size as usize);
     tokenizer.unwrap_or_else(|error| panic!("{error}")).expect("it has one")
 }
 
@@ -40,7 +36,7 @@ fn tokenizers() -> [(Tokenizer, u32, Vec<Case>); 2] {
         ("tests/golden/bpe", BPE_SIZE, "tests/golden/bpe/text.json"),
     ]
     .map(|(directory, size, cases)| {
-        let cases = std::fs::read_to_string(in_project(cases)).expect("the goldens are there");
+        let cases = std::fs::read_to_string(cases).expect("the goldens are there");
         (open(directory, size), size, serde_json::from_str(&cases).expect("the generator writes sound files"))
     })
 }
@@ -59,7 +55,7 @@ fn ids_and_texts_equal_transformers() {
 
 #[test]
 fn a_tokenizer_needs_a_vocabulary_for_all_its_ids() {
-    let open = |directory: &str, vocab_size: u32| Tokenizer::open(&in_project(directory), vocab_size as usize);
+    let open = |directory: &str, vocab_size: u32| Tokenizer::open(Path::new(directory), vocab_size as usize);
     for (directory, size) in [("models/shakespeare", DEMO_SIZE), ("tests/golden/bpe", BPE_SIZE)] {
         assert!(open(directory, size).is_ok_and(|tokenizer| tokenizer.is_some()));
         assert!(open(directory, size - 1).is_err(), "the last id of {directory} is out of the vocabulary");

@@ -15,7 +15,7 @@ use gptj::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{ModelArguments, note, print_json};
+use super::{ModelArguments, cache_dir, note, print_json};
 
 /// Continue a prompt.
 ///
@@ -123,7 +123,7 @@ fn without_last_line_break(mut text: String) -> String {
     text
 }
 
-pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Instant) -> anyhow::Result<()> {
     let options = GenerateOptions {
         max_new_tokens: arguments.max_new_tokens,
         sampling: SamplingOptions {
@@ -146,7 +146,8 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
     let start = Instant::now();
     let mut model = load(&checkpoint, gpu).await?;
     let load_time = start.elapsed();
-    let adapter = model.gpu().info().clone();
+    let gpu = model.gpu().clone();
+    let adapter = gpu.info();
 
     let mut out = std::io::stdout();
     if !arguments.json
@@ -157,18 +158,23 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
     }
     let mut generation = Generation::new(&mut model, tokenizer.as_ref(), &prompt, &options)?;
     let mut text = String::new();
+    let mut first_token_time = Duration::ZERO;
     while let Some(token) = generation.next().await? {
+        let is_first = generation.tokens().len() == 1;
         text.push_str(&token.text);
-        if arguments.json {
-            continue;
+        if !arguments.json {
+            let comma = if is_first || tokenizer.is_some() { "" } else { "," };
+            let token = if tokenizer.is_some() { token.text } else { token.id.to_string() };
+            write!(out, "{comma}{token}")?;
+            out.flush()?;
         }
-        if tokenizer.is_some() {
-            write!(out, "{}", token.text)?;
-        } else {
-            let comma = if generation.tokens().len() > 1 { "," } else { "" };
-            write!(out, "{comma}{}", token.id)?;
+        if is_first {
+            first_token_time = program_start.elapsed();
+            // By now every kernel has run, and the reader has something to read.
+            if let Err(error) = gpu.save_pipelines() {
+                note(&format!("note: the next start will be no faster: {error}"));
+            }
         }
-        out.flush()?;
     }
     let outcome = Outcome {
         prompt: prompt.len(),
@@ -176,6 +182,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
         reason: generation.finish_reason().expect("the text has ended"),
         prompt_time: generation.timings().prompt,
         decode_time: generation.timings().decode,
+        first_token_time,
     };
     if arguments.json {
         return print_json(&json!({
@@ -189,6 +196,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
                 "load_seconds": load_time.as_secs_f64(),
                 "prompt_seconds": outcome.prompt_time.as_secs_f64(),
                 "decode_seconds": outcome.decode_time.as_secs_f64(),
+                "first_token_seconds": outcome.first_token_time.as_secs_f64(),
                 "prompt_tokens_per_second": outcome.prompt_rate(),
                 "decode_tokens_per_second": outcome.decode_rate(),
             },
@@ -198,7 +206,8 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
     let gigabytes = Weights::bytes_per_token(checkpoint.config()) as f64 / 1e9;
     let seed = if arguments.greedy { String::new() } else { format!("; seed {}", options.sampling.seed) };
     note(&format!(
-        "[{} tokens, {}; prompt {} tokens at {:.1} tok/s, decode {:.1} tok/s = {:.2} GB/s of weights{seed}; {adapter}]",
+        "[{} tokens, {}; prompt {} tokens at {:.1} tok/s, decode {:.1} tok/s = {:.2} GB/s of weights; first token after \
+         {:.2} s{seed}; {adapter}]",
         outcome.tokens.len(),
         match outcome.reason {
             FinishReason::Stop => "ended by the text".to_owned(),
@@ -210,6 +219,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector) -> anyhow::Result<
         outcome.prompt_rate(),
         outcome.decode_rate(),
         outcome.decode_rate() * gigabytes,
+        outcome.first_token_time.as_secs_f64(),
     ));
     Ok(())
 }
@@ -220,6 +230,8 @@ struct Outcome {
     reason: FinishReason,
     prompt_time: Duration,
     decode_time: Duration,
+    /// From the start of the program.
+    first_token_time: Duration,
 }
 
 impl Outcome {
@@ -236,7 +248,8 @@ impl Outcome {
 
 /// Opens the GPU and loads the model, with a progress bar where standard error is a terminal.
 async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Error> {
-    let gpu = Gpu::open(&GpuOptions { selector: selector.clone(), ..GpuOptions::default() }).await?;
+    let options = GpuOptions { selector: selector.clone(), cache_dir: cache_dir(), ..GpuOptions::default() };
+    let gpu = Gpu::open(&options).await?;
     if gpu.info().is_software() {
         note(&format!("note: {} is a software adapter: it computes on the CPU, slowly", gpu.info()));
     }

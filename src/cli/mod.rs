@@ -9,12 +9,16 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use etcetera::BaseStrategy;
 use gptj::{Checkpoint, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
 /// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
 /// trained on Shakespeare, which is part of this program, is used.
+///
+/// What makes the next start faster is kept in the user's cache directory, or where GPTJ_CACHE_DIR says; nowhere if that
+/// is empty.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -79,6 +83,15 @@ impl ModelArguments {
     /// What messages call the model.
     pub(crate) fn name(&self) -> String {
         self.model.as_ref().map_or_else(|| "the built-in model".to_owned(), |path| path.display().to_string())
+    }
+}
+
+/// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
+/// directory for such things.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
+    match std::env::var_os("GPTJ_CACHE_DIR") {
+        Some(path) => (!path.is_empty()).then(|| path.into()),
+        None => Some(etcetera::base_strategy::choose_native_strategy().ok()?.cache_dir().join("gptj")),
     }
 }
 

@@ -1,11 +1,14 @@
 //! An open GPU: device and queue, what it can do, what went wrong on it, and what was created on it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wgpu::util::StagingBelt;
 
 use super::adapter::{self, AdapterInfo, Selector};
+use super::cache_dir::CacheDir;
+use super::pipeline_cache::PipelineCache;
 use super::shader::{Product, Specialisation};
 use crate::error::{Error, Result};
 
@@ -24,6 +27,9 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
     pub max_binding: u64,
+    /// Where to keep compiled pipelines and the like for the next process; nowhere by default. Drivers run what lies
+    /// there, so nobody else must be able to write to it.
+    pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for GpuOptions {
@@ -35,6 +41,7 @@ impl Default for GpuOptions {
             cooperative_matrix: true,
             checked: false,
             max_binding: u64::MAX,
+            cache_dir: None,
         }
     }
 }
@@ -54,6 +61,8 @@ struct Inner {
     checked: bool,
     max_binding: u64,
     cooperative_products: Vec<Product>,
+    cache_dir: Option<CacheDir>,
+    pipeline_cache: Option<PipelineCache>,
     /// Memory through which small inputs travel to the GPU, used again once they have arrived.
     staging: Mutex<StagingBelt>,
     /// The first failure that no error scope caught.
@@ -132,6 +141,12 @@ impl Gpu {
             }
         });
 
+        let cache_dir = options.cache_dir.as_deref().map(|path| CacheDir::new(path, &info));
+        let pipeline_cache = match &cache_dir {
+            Some(directory) => PipelineCache::open(&device, &adapter.get_info(), directory).await,
+            None => None,
+        };
+
         Ok(Self(Arc::new(Inner {
             max_binding: options.max_binding.min(device.limits().max_storage_buffer_binding_size),
             specialisation: Specialisation {
@@ -140,6 +155,8 @@ impl Gpu {
             },
             cooperative_products: if cooperative { adapter::cooperative_products(&adapter) } else { Vec::new() },
             checked: options.checked,
+            cache_dir,
+            pipeline_cache,
             staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
             info,
             device,
@@ -209,6 +226,14 @@ impl Gpu {
 
     pub(super) fn is_checked(&self) -> bool {
         self.0.checked
+    }
+
+    pub(super) fn cache_dir(&self) -> Option<&CacheDir> {
+        self.0.cache_dir.as_ref()
+    }
+
+    pub(super) fn pipeline_cache(&self) -> Option<&PipelineCache> {
+        self.0.pipeline_cache.as_ref()
     }
 
     /// Creates a buffer of zeros; an allocation that fails is an error here and not a surprise later.

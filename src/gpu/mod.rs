@@ -4,7 +4,9 @@
 //! and in which order things run is the business of its callers.
 
 mod adapter;
+mod cache_dir;
 mod device;
+mod pipeline_cache;
 mod plan;
 mod shader;
 mod submission;

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Gpu;
+use super::pipeline_cache::PipelineCache;
 
 /// A WGSL file with entry points.
 #[derive(Debug, Clone, Copy)]
@@ -204,7 +205,7 @@ impl Shaders {
                     // Every kernel writes its workgroup memory before it reads it.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.gpu.pipeline_cache().map(PipelineCache::wgpu),
             })
         });
         pipeline.clone()

@@ -8,8 +8,6 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::in_project;
-
 pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
     let path = path.as_ref();
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -17,7 +15,7 @@ pub fn read(path: impl AsRef<Path>) -> Vec<u8> {
 
 /// The smallest of the goldens: two blocks, a vocabulary of 200, a context of 24; no tokenizer.
 pub fn sound(file: &str) -> Vec<u8> {
-    read(in_project("tests/golden/narrow_mlp").join(file))
+    read(Path::new("tests/golden/narrow_mlp").join(file))
 }
 
 /// A model directory of its own for each test.

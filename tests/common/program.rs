@@ -1,12 +1,11 @@
 //! Running the program, for the tests that see it from outside.
 
-use std::path::{Path, PathBuf};
-
 use assert_cmd::Command;
 
+/// The program, leaving nothing behind.
 pub fn gptj(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("gptj").expect("the program is built");
-    command.args(arguments);
+    command.args(arguments).env("GPTJ_CACHE_DIR", "");
     command
 }
 
@@ -15,9 +14,4 @@ pub fn gptj_without_gpu(arguments: &[&str]) -> Command {
     let mut command = gptj(arguments);
     command.env("WGPU_BACKEND", if cfg!(target_vendor = "apple") { "dx12" } else { "metal" });
     command
-}
-
-/// A file or directory of the project.
-pub fn in_project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

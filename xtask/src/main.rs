@@ -1,11 +1,12 @@
 //! Set-up and developer commands of gptj, run as `cargo xtask …`.
 //!
-//! This file knows the commands and their arguments, except that `isa` keeps its own; what a command
+//! This file knows the commands and their arguments, except that `isa` and `gpu_report` keep their own; what a command
 //! does is in the module of its name. Nothing here is part of the engine, and the engine does not
 //! need it.
 
 mod checks;
 mod drivers;
+mod gpu_report;
 mod isa;
 mod setup;
 mod shaders;
@@ -46,6 +47,8 @@ enum Task {
     },
     /// Compile every shader for AMD's GPUs, with no GPU present, and say what became of it
     Isa(isa::Options),
+    /// Pack all that is needed to test and measure on a machine with a GPU, without Rust or a network there
+    GpuReport(gpu_report::Options),
     /// The part of `isa` that runs in a process of its own
     #[command(hide = true)]
     IsaTarget { shaders: PathBuf, filter: String },
@@ -68,6 +71,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { driver: Some(driver) } => checks::tests_on(&driver),
         Task::Tint { shaders } => tint::tint(shaders.as_deref()),
         Task::Isa(options) => isa::isa(&options),
+        Task::GpuReport(options) => gpu_report::gpu_report(&options),
         Task::IsaTarget { shaders, filter } => isa::isa_target(&shaders, &filter),
     }
 }

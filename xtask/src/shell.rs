@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -29,8 +29,17 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// The same, for what the command writes to standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = line(command);
+    println!("$ {line}");
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(output.status.success(), "`{line}` failed with {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` wrote something other than text"))
+}
+
 /// The command as one would type it, with the variables that it sets.
-fn line(command: &Command) -> String {
+pub(crate) fn line(command: &Command) -> String {
     let mut line = String::new();
     for (name, value) in command.get_envs() {
         let value = value.unwrap_or_default();
