@@ -71,6 +71,9 @@ enum TokenIds {
     Many(Vec<u32>),
 }
 
+/// GPT-J's `<|endoftext|>`.
+const END_OF_TEXT: u32 = 50_256;
+
 fn default_vocab_size() -> usize {
     50_400
 }
@@ -103,7 +106,25 @@ fn default_layer_norm_epsilon() -> f64 {
 
 #[expect(clippy::unnecessary_wraps, reason = "a missing key means GPT-J's end of text, while null means none")]
 fn default_eos_token_id() -> Option<TokenIds> {
-    Some(TokenIds::One(50_256))
+    Some(TokenIds::One(END_OF_TEXT))
+}
+
+/// GPT-J-6B.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: default_vocab_size(),
+            n_positions: default_n_positions(),
+            n_embd: default_n_embd(),
+            n_layer: default_n_layer(),
+            n_head: default_n_head(),
+            rotary_dim: 64,
+            n_inner: 4 * default_n_embd(),
+            layer_norm_epsilon: default_layer_norm_epsilon() as f32,
+            tie_word_embeddings: false,
+            eos_token_ids: vec![END_OF_TEXT],
+        }
+    }
 }
 
 /// Beyond any model that could be meant; such a number is a damaged file.
@@ -289,6 +310,7 @@ mod tests {
     #[test]
     fn gpt_j_6b_is_the_default() {
         let config = parse(r#"{"model_type": "gptj"}"#).expect("GPT-J-6B");
+        assert_eq!(config, Config::default());
         assert_eq!(config.parameter_count(), 6_050_882_784);
         assert_eq!((config.head_dim(), config.rotary_dim, config.n_inner), (256, 64, 16_384));
         assert_eq!(config.eos_token_ids, [50_256]);

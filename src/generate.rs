@@ -165,7 +165,9 @@ impl<'a> Generation<'a> {
     async fn choose(&mut self) -> Result<u32> {
         let unseen = &self.history[self.model.cache().length(self.slot)..];
         if self.sampler.options().is_plain_greedy() {
-            return self.model.most_likely(self.slot, unseen).await;
+            // Whether the token after this one will be wanted, unless a rule ends the text here.
+            let go_on = self.tokens().len() + 1 < self.max_new_tokens;
+            return self.model.most_likely(self.slot, unseen, go_on).await;
         }
         let mut logits = self.model.logits(self.slot, unseen).await?;
         Ok(self.sampler.sample(&mut logits, &self.history))

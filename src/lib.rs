@@ -36,6 +36,7 @@
 //! | [`kernels`] | the vocabulary of the pass: what each kernel computes, on which shapes |
 //! | `shaders/` | the kernels themselves, one file each, readable alone |
 //! | [`gpu`] | everything that speaks wgpu: devices, tensors, plans |
+//! | [`self_test`] | whether the GPU's matrix units can be trusted |
 //! | [`config`], [`error`] | the model's sizes; what can go wrong |
 //!
 //! [`reference`](mod@reference) holds the same kernels as plain loops on the CPU: the oracle of the tests.
@@ -51,6 +52,7 @@ pub mod model;
 pub mod reference;
 pub mod regime;
 pub mod sampler;
+pub mod self_test;
 pub mod tokenizer;
 pub mod weights;
 
@@ -59,6 +61,6 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{FinishReason, GenerateOptions, Generation, Timings, Token};
 pub use gpu::{Gpu, GpuOptions, Selector};
-pub use model::{Budget, LoadOptions, Model};
+pub use model::{Budget, LoadOptions, MatrixUnits, Model};
 pub use sampler::SamplingOptions;
 pub use tokenizer::Tokenizer;

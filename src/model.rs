@@ -28,9 +28,10 @@ use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::{Format, Gpu, Plan, Readback, StepSize, Submission, Tensor, padded};
+use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor, padded};
 use crate::kernels::{Kernels, Row, StepHeader};
 use crate::regime::{Geometry, Regime, SPLIT_ROWS, TILE_ROWS, VectorShape, n_splits};
+use crate::self_test;
 use crate::weights::{Block, Progress, Weights};
 
 /// How a model is laid out in GPU memory.
@@ -62,7 +63,41 @@ pub struct Model {
     bodies: Vec<(Regime, Body)>,
     heads: Vec<(Regime, Plan)>,
     argmax: Plan,
-    readback: Readback,
+    /// Memory for the results of the step that is waited for and of the one after it.
+    readbacks: [Readback; 2],
+    ahead: Option<Ahead>,
+    matrix_units: Option<MatrixUnits>,
+}
+
+/// What became of a GPU's matrix units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixUnits {
+    /// They multiply the rows of prompts.
+    Used,
+    /// They are there but failed their test, so that prompts are multiplied without them.
+    Wrong,
+}
+
+/// What is wanted of the last row of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Logits,
+    Token,
+}
+
+/// The step after the one that is waited for, which is the next token's if all goes on as it does.
+struct Ahead {
+    slot: usize,
+    position: usize,
+    wanted: Wanted,
+    work: Work,
+}
+
+enum Work {
+    /// Encoded while the GPU was busy; it lacks its token.
+    Encoded(Encoded),
+    /// Under way: the GPU chose its token by itself, and this one is it.
+    Submitted(Submitted, Option<u32>),
 }
 
 /// The recorded forward pass from the rows' tokens to the end of the residual stream.
@@ -145,16 +180,38 @@ impl Model {
         // Where these do not fit, the user hears of it before the long upload.
         let cache = Cache::new(gpu, &config, options.n_slots, n_positions).await?;
         let scratch = Scratch::new(gpu, &config, options).await?;
-        let readback = Readback::new(gpu, "readback", scratch.logits.bytes()).await?;
+        let bytes = scratch.logits.row_bytes() as u64;
+        let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
         let weights = Weights::load(gpu, checkpoint, &mut progress).await?;
         let mut geometry = Geometry::for_adapter(gpu.info());
         geometry.vector = options.vector.unwrap_or(geometry.vector);
+        let mut matrix_units = None;
+        if let Some(&product) = gpu.cooperative_products().first()
+            && geometry.vector.limit < usize::MAX
+        {
+            let right = self_test::multiplies_rightly(gpu, product).await?;
+            geometry.many = if right { product } else { geometry.many };
+            matrix_units = Some(if right { MatrixUnits::Used } else { MatrixUnits::Wrong });
+        }
         let kernels = Kernels::new(gpu, &config, n_positions, geometry);
         let mut argmax = Plan::default();
         argmax.run(kernels.argmax(&scratch.logits, &scratch.tokens));
         let gpu = gpu.clone();
         let (bodies, heads) = (Vec::new(), Vec::new());
-        let mut model = Self { gpu, config, weights, cache, scratch, kernels, bodies, heads, argmax, readback };
+        let mut model = Self {
+            gpu,
+            config,
+            weights,
+            cache,
+            scratch,
+            kernels,
+            bodies,
+            heads,
+            argmax,
+            readbacks,
+            ahead: None,
+            matrix_units,
+        };
         // What every generation needs, so that its first token need not wait for it.
         model.prepare(1, 1);
         model.gpu.check()?;
@@ -204,6 +261,11 @@ impl Model {
         &self.cache
     }
 
+    /// Whether prompts are multiplied by matrix units; `None` where there are none, or none are needed.
+    pub fn matrix_units(&self) -> Option<MatrixUnits> {
+        self.matrix_units
+    }
+
     /// Forgets what follows the first `length` positions of a slot.
     pub fn truncate(&mut self, slot: usize, length: usize) {
         self.cache.truncate(slot, length);
@@ -216,41 +278,101 @@ impl Model {
 
     /// Appends `tokens` to a slot's sequence and returns the logits that follow the last one, vocab_size of them.
     ///
+    /// While the GPU computes them, the next token's step is encoded.
+    ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them.
     /// [`Error::Gpu`] where the GPU failed.
     pub async fn logits(&mut self, slot: usize, tokens: &[u32]) -> Result<Vec<f32>> {
-        let (mut submission, _) = self.forward(slot, tokens)?;
-        submission.read(&self.scratch.logits, 1, &self.readback);
-        submission.submit();
-        let mut logits = self.readback.take(&self.gpu, self.scratch.logits.row_bytes()).await?;
+        let submitted = self.launch(slot, tokens, Wanted::Logits)?;
+        if let Some(row) = self.next_row(slot) {
+            let (slot, position, wanted) = (slot, row.position as usize, Wanted::Logits);
+            let work = Work::Encoded(self.encode(None, &[row], 0, wanted));
+            self.ahead = Some(Ahead { slot, position, wanted, work });
+        }
+        let mut logits = submitted.take().await?;
         logits.truncate(self.config.vocab_size);
         Ok(logits)
     }
 
     /// Appends `tokens` to a slot's sequence and returns the most likely next token, the first of equals.
     ///
+    /// With `go_on`, the GPU goes on to the token after that one by itself, so that it need not wait for the host in
+    /// between; the next call finds it done if it asks for it, and nothing has happened if it does not.
+    ///
     /// # Errors
     /// As [`Model::logits`].
-    pub async fn most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<u32> {
-        let (mut submission, step) = self.forward(slot, tokens)?;
-        submission.run([&self.argmax], step);
-        submission.read(&self.scratch.tokens, 1, &self.readback);
-        submission.submit();
-        let tokens: Vec<u32> = self.readback.take(&self.gpu, size_of::<u32>()).await?;
-        Ok(tokens[0])
+    pub async fn most_likely(&mut self, slot: usize, tokens: &[u32], go_on: bool) -> Result<u32> {
+        let submitted = self.launch(slot, tokens, Wanted::Token)?;
+        if let Some(row) = self.next_row(slot).filter(|_| go_on) {
+            let (slot, position, wanted) = (slot, row.position as usize, Wanted::Token);
+            let work = Work::Submitted(self.encode(None, &[row], 0, wanted).submit(), None);
+            self.ahead = Some(Ahead { slot, position, wanted, work });
+        }
+        let token = submitted.take::<u32>().await?[0];
+        if let Some(Ahead { work: Work::Submitted(_, fed), .. }) = &mut self.ahead {
+            *fed = Some(token);
+        }
+        Ok(token)
     }
 
-    /// Feeds `tokens` in chunks; the last chunk's submission, which computes the last row's logits, is still open.
-    fn forward(&mut self, slot: usize, tokens: &[u32]) -> Result<(Submission, StepSize)> {
+    /// The row of the token that follows a slot's sequence, where it has room for one.
+    fn next_row(&self, slot: usize) -> Option<Row> {
+        let position = self.cache.length(slot);
+        (position < self.cache.n_positions()).then_some(Row { slot: slot as u32, position: position as u32 })
+    }
+
+    /// Feeds `tokens` in chunks, the last of which gives what is wanted of the last row.
+    fn launch(&mut self, slot: usize, tokens: &[u32], wanted: Wanted) -> Result<Submitted> {
         self.check_tokens(slot, tokens)?;
+        if let Some(ahead) = self.ahead.take()
+            && (ahead.slot, ahead.position, ahead.wanted) == (slot, self.cache.length(slot), wanted)
+            && let &[token] = tokens
+        {
+            match ahead.work {
+                Work::Encoded(encoded) => {
+                    self.cache.push(slot);
+                    self.scratch.tokens.overwrite(&self.gpu, &[token]);
+                    return Ok(encoded.submit());
+                }
+                Work::Submitted(submitted, Some(fed)) if fed == token => {
+                    self.cache.push(slot);
+                    return Ok(submitted);
+                }
+                // Another token than the most likely one. The step under way computes in vain.
+                Work::Submitted(..) => {}
+            }
+        }
         let (start, last) = tokens.split_at((tokens.len() - 1) / self.scratch.chunk() * self.scratch.chunk());
         for chunk in start.chunks(self.scratch.chunk()) {
             let rows = self.append(slot, chunk.len());
-            self.step(Some(chunk), &rows, &[]).0.submit();
+            self.prepare(rows.len(), 0);
+            let (mut submission, step) = self.begin(Some(chunk), &rows, &[]);
+            submission.run(self.body(rows.len()), step);
+            submission.submit();
         }
         let rows = self.append(slot, last.len());
-        Ok(self.step(Some(last), &rows, &[last.len() as u32 - 1]))
+        Ok(self.encode(Some(last), &rows, last.len() as u32 - 1, wanted).submit())
+    }
+
+    /// Encodes a step that gives what is wanted of the row `output`. The rows' tokens are `tokens`, or those that are
+    /// in place when it runs.
+    fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], output: u32, wanted: Wanted) -> Encoded {
+        self.prepare(rows.len(), 1);
+        let (mut submission, step) = self.begin(tokens, rows, &[output]);
+        submission.run(self.body(rows.len()).chain(self.head(1)), step);
+        self.readbacks.swap(0, 1);
+        match wanted {
+            Wanted::Logits => {
+                let bytes = self.scratch.logits.row_bytes() as u64;
+                submission.read(&self.scratch.logits, bytes, &self.readbacks[0]);
+            }
+            Wanted::Token => {
+                submission.run([&self.argmax], step);
+                submission.read(&self.scratch.tokens, Format::U32.bytes(), &self.readbacks[0]);
+            }
+        }
+        submission.encode()
     }
 
     fn check_tokens(&self, slot: usize, tokens: &[u32]) -> Result<()> {
@@ -267,15 +389,6 @@ impl Model {
     fn append(&mut self, slot: usize, n_rows: usize) -> Vec<Row> {
         let row = |_| Row { slot: slot as u32, position: self.cache.push(slot) as u32 };
         (0..n_rows).map(row).collect()
-    }
-
-    /// Runs any rows, and computes the logits of those whose indices `outputs` holds. The rows' tokens are `tokens`, or
-    /// those that the step before chose. The submission is still open.
-    fn step(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
-        self.prepare(rows.len(), outputs.len());
-        let (mut submission, step) = self.begin(tokens, rows, outputs);
-        submission.run(self.body(rows.len()).chain(self.head(outputs.len())), step);
-        (submission, step)
     }
 
     /// Opens a submission and writes what its plans will work on.

@@ -17,7 +17,7 @@ pub use adapter::{AdapterInfo, Selector, adapters, find_adapter};
 pub use device::{Created, Gpu, GpuOptions};
 pub use plan::{Axis, Binding, Dispatch, Plan, StepSize};
 pub use shader::{Import, Product, Shader, Shaders, Specialisation, Text, stitch};
-pub use submission::{Readback, Submission};
+pub use submission::{Encoded, Readback, Submission, Submitted};
 pub(crate) use tensor::Part;
 pub use tensor::{Format, Tensor, padded};
 pub use upload::Uploader;

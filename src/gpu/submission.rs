@@ -9,13 +9,21 @@ use crate::error::{Error, Result};
 pub struct Submission {
     gpu: Gpu,
     encoder: wgpu::CommandEncoder,
+    read: Option<Read>,
+}
+
+/// A read that happens once what fills its memory is done.
+struct Read {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl Submission {
     /// Nothing to do yet.
     pub fn new(gpu: &Gpu, label: &str) -> Self {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(label) };
-        Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor) }
+        Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor), read: None }
     }
 
     /// Copies `bytes` to the start of `tensor` before anything that comes after.
@@ -40,16 +48,77 @@ impl Submission {
         }
     }
 
-    /// Copies the first `rows` rows of `tensor` to where the host can read them.
-    pub fn read(&mut self, tensor: &Tensor, rows: usize, into: &Readback) {
-        let bytes = (rows * tensor.row_bytes()) as u64;
+    /// Copies the first `bytes` bytes of `tensor` to where the host can read them: one read a submission, and one
+    /// submission at a time for each [`Readback`].
+    pub fn read(&mut self, tensor: &Tensor, bytes: u64, into: &Readback) {
         self.encoder.copy_buffer_to_buffer(tensor.buffer(), 0, &into.0, 0, bytes);
+        let (sender, mapped) = oneshot::channel();
+        self.encoder.map_buffer_on_submit(&into.0, wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver is gone only where the caller gave up waiting.
+            let _ = sender.send(result);
+        });
+        let read = Read { buffer: into.0.clone(), bytes, mapped };
+        assert!(self.read.replace(read).is_none(), "a submission reads one tensor");
+    }
+
+    /// Does all of the host's work, so that handing the work over takes no time.
+    pub fn encode(self) -> Encoded {
+        self.gpu.staging().finish_and_recall_on_submit(&self.encoder);
+        Encoded { commands: self.encoder.finish(), gpu: self.gpu, read: self.read }
     }
 
     /// Hands the work to the GPU, which starts on it at once.
-    pub fn submit(self) {
-        self.gpu.staging().finish_and_recall_on_submit(&self.encoder);
-        self.gpu.queue().submit([self.encoder.finish()]);
+    pub fn submit(self) -> Submitted {
+        self.encode().submit()
+    }
+}
+
+/// Work that is ready for the GPU.
+pub struct Encoded {
+    gpu: Gpu,
+    commands: wgpu::CommandBuffer,
+    read: Option<Read>,
+}
+
+impl Encoded {
+    /// Hands the work to the GPU, which starts on it at once.
+    pub fn submit(self) -> Submitted {
+        let index = self.gpu.queue().submit([self.commands]);
+        Submitted { gpu: self.gpu, index, read: self.read }
+    }
+}
+
+/// Work that the GPU has, and perhaps a result to wait for.
+pub struct Submitted {
+    gpu: Gpu,
+    index: wgpu::SubmissionIndex,
+    read: Option<Read>,
+}
+
+impl Submitted {
+    /// Waits for this submission, and not for later ones, and takes what it read.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the GPU failed before or during the read.
+    ///
+    /// # Panics
+    /// Where it reads nothing.
+    pub async fn take<T: bytemuck::Pod>(mut self) -> Result<Vec<T>> {
+        self.gpu.wait(Some(self.index.clone())).await?;
+        let read = self.read.as_mut().expect("the submission reads something");
+        let mapped = (&mut read.mapped).await.map_err(|_| Error::Gpu("the driver dropped a read".to_owned()))?;
+        mapped.map_err(|error| Error::Gpu(error.to_string()))?;
+        let view = read.buffer.get_mapped_range(..read.bytes).map_err(|error| Error::Gpu(error.to_string()))?;
+        Ok(bytemuck::cast_slice(&view).to_vec())
+    }
+}
+
+impl Drop for Submitted {
+    /// Ends the read, whether it was taken or is not wanted any more: its memory can be used again.
+    fn drop(&mut self) {
+        if let Some(read) = &self.read {
+            read.buffer.unmap();
+        }
     }
 }
 
@@ -64,27 +133,5 @@ impl Readback {
     pub async fn new(gpu: &Gpu, label: &str, bytes: u64) -> Result<Self> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         Ok(Self(gpu.create_buffer(label, bytes, usage).await?))
-    }
-
-    /// Waits for the submissions that fill this memory and takes the first `bytes` bytes of it.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] where the GPU failed before or during the read.
-    pub async fn take<T: bytemuck::Pod>(&self, gpu: &Gpu, bytes: usize) -> Result<Vec<T>> {
-        let (sender, receiver) = oneshot::channel();
-        let range = ..bytes as u64;
-        self.0.map_async(wgpu::MapMode::Read, range, move |result| {
-            // The receiver is gone only where the caller gave up waiting.
-            let _ = sender.send(result);
-        });
-        gpu.wait(None).await?;
-        let mapped = receiver.await.map_err(|_| Error::Gpu("the driver dropped a read".to_owned()))?;
-        mapped.map_err(|error| Error::Gpu(error.to_string()))?;
-        let elements = {
-            let view = self.0.get_mapped_range(range).map_err(|error| Error::Gpu(error.to_string()))?;
-            bytemuck::cast_slice(&view).to_vec()
-        };
-        self.0.unmap();
-        Ok(elements)
     }
 }

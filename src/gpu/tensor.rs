@@ -140,6 +140,15 @@ impl Tensor {
         }
     }
 
+    /// Queues a write of the first elements of a tensor in one piece, before whatever is submitted next.
+    ///
+    /// # Panics
+    /// Where they do not fit, or `T` is not of the element's size.
+    pub fn overwrite<T: bytemuck::Pod>(&self, gpu: &Gpu, elements: &[T]) {
+        assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
+        gpu.queue().write_buffer(self.buffer(), 0, bytemuck::cast_slice(elements));
+    }
+
     /// Where the `bytes` of whole rows from `first_row` on go: for each part concerned its buffer, the offset therein,
     /// and those of the bytes that belong there.
     pub(super) fn locate<'a>(
@@ -195,11 +204,10 @@ impl Tensor {
     /// As [`Tensor::read`].
     pub async fn read_padded<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
-        let bytes = rows * self.row_bytes();
-        let readback = super::Readback::new(gpu, &self.name, bytes as u64).await?;
+        let bytes = (rows * self.row_bytes()) as u64;
+        let readback = super::Readback::new(gpu, &self.name, bytes).await?;
         let mut submission = Submission::new(gpu, &self.name);
-        submission.read(self, rows, &readback);
-        submission.submit();
-        readback.take(gpu, bytes).await
+        submission.read(self, bytes, &readback);
+        submission.submit().take().await
     }
 }
