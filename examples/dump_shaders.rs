@@ -12,7 +12,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use constants::constants_of;
-use gptj::gpu::{Specialisation, stitch};
+use gptj::gpu::{Specialisation, Subgroups, stitch};
 use gptj::kernels::{IMPORTS, SHADERS};
 use serde_json::json;
 
@@ -21,21 +21,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir_all(&directory)?;
     let mut kernels = Vec::new();
     for (shader, entry_points) in SHADERS {
-        for specialisation in Specialisation::ALL {
+        for specialisation in Specialisation::all() {
             for &product in shader.products(specialisation) {
                 let text = stitch(*shader, IMPORTS, specialisation, product);
-                let multiplies = shader.products(Specialisation { f16: true, subgroups: true }).len() > 1;
+                let multiplies =
+                    shader.products(Specialisation { f16: true, subgroups: Subgroups::OfAnySize }).len() > 1;
                 let product = multiplies.then(|| format!("{product:?}").to_lowercase());
                 let features = features(&text);
+                let of_8 = text.contains("subgroups of exactly eight lanes");
                 let name = [shader.name].into_iter().chain(product.as_deref()).chain(features.iter().copied());
+                let name = name.chain(of_8.then_some("of-8"));
                 let file = name.chain(["wgsl"]).collect::<Vec<_>>().join(".");
                 // What naga takes for granted.
                 let directive = if features.contains(&"subgroups") { "enable subgroups;\n" } else { "" };
                 fs::write(Path::new(&directory).join(&file), format!("{directive}{text}"))?;
                 for constants in variants(&text, product.as_deref()) {
                     let kernel = json!({
-                        "file": file, "features": features, "product": product, "entry_points": entry_points,
-                        "constants": constants,
+                        "file": file, "features": features, "subgroups_of_8": of_8, "product": product,
+                        "entry_points": entry_points, "constants": constants,
                     });
                     if !kernels.contains(&kernel) {
                         kernels.push(kernel);
@@ -68,6 +71,7 @@ fn variants(text: &str, product: Option<&str>) -> Vec<BTreeMap<&'static str, f64
 
 /// WebGPU's names of the features that a shader uses, and wgpu's own of the one that WebGPU lacks.
 fn features(text: &str) -> Vec<&'static str> {
-    let uses = [("enable f16;", "shader-f16"), ("subgroup_invocation_id", "subgroups"), ("coop_mat", "cooperative-matrix")];
+    let uses =
+        [("enable f16;", "shader-f16"), ("subgroup_invocation_id", "subgroups"), ("coop_mat", "cooperative-matrix")];
     uses.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, feature)| feature).collect()
 }

@@ -10,13 +10,14 @@
 #import cache
 #import chunk
 #import reduce
+#import inputs
 
 override N_SPLITS: u32;        // splits that a row has room for
 // The reciprocal of sqrt(HEAD_DIM).
 override SCALE: f32;
 
 @group(0) @binding(0) var<storage, read> step: Step;                    // (rows)
-@group(0) @binding(1) var<storage, read> activations: array<vec4f>;     // (rows, attended | hidden | q)
+@group(0) @binding(1) var<storage, read> input: array<vec4f>;           // (rows, attended | hidden | q)
 @group(0) @binding(2) var<storage, read> cache: array<Chunk>;           // (keys | values, slots, N_HEAD, N_POSITIONS)
 @group(0) @binding(3) var<storage, read_write> mixtures: array<vec4f>;  // (rows, N_HEAD, N_SPLITS, HEAD_QUADS)
 @group(0) @binding(4) var<storage, read_write> softmaxes: array<vec2f>; // (rows, N_HEAD, N_SPLITS) maximum and sum
@@ -45,8 +46,8 @@ fn attention(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
     var products = vec4f();
     for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
         let key = cache[key_chunk(place.slot, head, position, chunk)];
-        products = fma(unpack_low(key), activations[q + 2u * chunk], products);
-        products = fma(unpack_high(key), activations[q + 2u * chunk + 1u], products);
+        products = fma(unpack_low(key), input_low(q + 2u * chunk, lane), products);
+        products = fma(unpack_high(key), input_high(q + 2u * chunk, lane), products);
     }
     let inside = lane.index < n_positions;
     let score = select(LOWEST, dot(products, vec4f(SCALE)), inside);

@@ -7,7 +7,9 @@
 
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::gpu::{Axis, Binding, Dispatch, Gpu, Import, Part, Product, Shader, Shaders, Tensor, Text, padded};
+use crate::gpu::{
+    Axis, Binding, Dispatch, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
+};
 use crate::regime::{Geometry, Regime, n_splits, split};
 use crate::weights::{LayerNorm, Linear, Matrix};
 
@@ -59,6 +61,7 @@ pub const IMPORTS: &[Import] = &[
     Import { name: "gelu", text: Text::Always(shared!("gelu")) },
     Import { name: "half", text: Text::F16([shared!("half_native"), shared!("half_packed")]) },
     Import { name: "heads", text: Text::Always(shared!("heads")) },
+    Import { name: "inputs", text: Text::SubgroupsOf8([shared!("inputs_broadcast"), shared!("inputs_loaded")]) },
     Import {
         name: "product",
         text: Text::Product([
@@ -115,7 +118,11 @@ pub struct Kernels {
 impl Kernels {
     /// For a model of this configuration whose cache has room for `n_positions` positions a slot, with kernels of this
     /// geometry.
-    pub fn new(gpu: &Gpu, config: &Config, n_positions: usize, geometry: Geometry) -> Self {
+    pub fn new(gpu: &Gpu, config: &Config, n_positions: usize, mut geometry: Geometry) -> Self {
+        if gpu.specialisation().subgroups == Subgroups::Of8 {
+            // As `shaders/shared/inputs_broadcast.wgsl` has it.
+            geometry.vector.lanes = 8;
+        }
         let regime = geometry.regime(1);
         Self { shaders: Shaders::new(gpu, IMPORTS), config: config.clone(), n_positions, geometry, regime }
     }

@@ -55,10 +55,10 @@ impl Geometry {
     /// What is good on most adapters of this kind. Cooperative matrices are not used until they have been tested.
     pub fn for_adapter(adapter: &AdapterInfo) -> Self {
         let cooperative_lanes = 4 * adapter.subgroups.map_or(32, |(_, largest)| largest);
-        // A processor has few registers, and what lanes share and wait for costs it more than computing: small
-        // workgroups that share nothing are the fastest for any number of rows.
+        // What lanes share and wait for costs a processor more than computing: workgroups of one subgroup, which share
+        // nothing, are the fastest for any number of rows.
         let (vector, norm_lanes) = if adapter.is_software() {
-            (VectorShape { lanes: 16, rows: 4, depth: 1, limit: usize::MAX }, 32)
+            (VectorShape { lanes: 8, rows: 8, depth: 1, limit: usize::MAX }, 32)
         } else {
             (VectorShape { lanes: 256, rows: 8, depth: 2, limit: SPLIT_ROWS }, 256)
         };
@@ -106,11 +106,7 @@ impl Geometry {
                 // With many rows a lane has enough to do while it waits, and no registers to spare.
                 let depths = depths.take_while(|&depth| depth > 1).filter(|depth| regime.rows * depth <= 4);
                 let depth = depths.into_iter().find(fits).unwrap_or(1);
-                vec![
-                    ("WG_SIZE", f64::from(self.vector.lanes)),
-                    ("ROWS", regime.rows as f64),
-                    ("DEPTH", depth as f64),
-                ]
+                vec![("WG_SIZE", f64::from(self.vector.lanes)), ("ROWS", regime.rows as f64), ("DEPTH", depth as f64)]
             }
             Product::Tile => Vec::new(),
             Product::Cooperative16 | Product::Cooperative8 => {

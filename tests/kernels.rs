@@ -392,7 +392,8 @@ fn lm_head() {
             let want = reference::lm_head(&ln_f, &weight, &bias, n_embd);
             let ln_f = f32_tensor(gpu, "ln_f", N_ROWS, n_embd, &ln_f);
             let logits = f32_tensor(gpu, "logits", N_ROWS, vocab_size, &[]);
-            let launch = kernels.in_regime(regime).lm_head([&ln_f, &step_tensor(gpu, &[], n_outputs)], &linear, &logits);
+            let launch =
+                kernels.in_regime(regime).lm_head([&ln_f, &step_tensor(gpu, &[], n_outputs)], &linear, &logits);
             run(gpu, &plan([launch]), StepSize { rows: 0, outputs: n_outputs as u32, positions: 1 });
             let what = format!("{product:?} {} {n_outputs} rows of {n_embd}", regime.rows);
             assert_close(&what, &read(gpu, &logits, n_outputs), &want, SUM, 1e-5);
@@ -452,7 +453,8 @@ fn attention() {
 fn flash_attention() {
     check_attention("flash_attention", |config| rows(37, config));
     check_attention("flash_attention", |_| {
-        let prompt = |slot: u32, from: u32, length: u32| (from..from + length).map(move |position| Row { slot, position });
+        let prompt =
+            |slot: u32, from: u32, length: u32| (from..from + length).map(move |position| Row { slot, position });
         prompt(0, 0, 33).chain(prompt(1, 40, 5)).chain(prompt(0, 33, 50)).collect()
     });
 }

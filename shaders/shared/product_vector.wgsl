@@ -10,6 +10,7 @@
 
 #import weights
 #import reduce
+#import inputs
 
 override INPUT_QUADS: u32;   // of a row of the input
 override ROWS: u32;          // of a pass: 1, 2, 4 or 8
@@ -25,7 +26,7 @@ fn multiply(workgroup: vec3u, lane: Lane) {
     for (var row = 0u; row < ROWS; row++) {
         sums[row] = vec4f();
     }
-    for (var turn = lane.index / 8u; turn < IN_GROUPS; turn += slices * DEPTH) {
+    for (var turn = first_slice(lane); turn < IN_GROUPS; turn += slices * DEPTH) {
         for (var depth = 0u; depth < DEPTH; depth++) {
             let group = turn + depth * slices;
             let chunks = weight_chunks(panel, group, i);
@@ -33,9 +34,9 @@ fn multiply(workgroup: vec3u, lane: Lane) {
             let high =
                 array(unpack_high(chunks[0]), unpack_high(chunks[1]), unpack_high(chunks[2]), unpack_high(chunks[3]));
             for (var row = 0u; row < ROWS; row++) {
-                let index = (first_row + row) * INPUT_QUADS + 2u * group;
-                sums[row] = multiply_add(low, input[index], sums[row]);
-                sums[row] = multiply_add(high, input[index + 1u], sums[row]);
+                let quad = (first_row + row) * INPUT_QUADS + 2u * group;
+                sums[row] = multiply_add(low, input_low(quad, lane), sums[row]);
+                sums[row] = multiply_add(high, input_high(quad, lane), sums[row]);
             }
         }
     }

@@ -9,7 +9,7 @@ use wgpu::util::StagingBelt;
 use super::adapter::{self, AdapterInfo, Selector};
 use super::cache_dir::CacheDir;
 use super::pipeline_cache::PipelineCache;
-use super::shader::{Product, Specialisation};
+use super::shader::{Product, Specialisation, Subgroups};
 use crate::error::{Error, Result};
 
 /// How to open a GPU. The default is right for everyone but tests: the best adapter with all it can do.
@@ -19,8 +19,8 @@ pub struct GpuOptions {
     pub selector: Selector,
     /// Use native f16 where there is some.
     pub f16: bool,
-    /// Use subgroups where there are some.
-    pub subgroups: bool,
+    /// Know no more than this of the adapter's subgroups.
+    pub subgroups: Subgroups,
     /// Use matrix units where there are some.
     pub cooperative_matrix: bool,
     /// Have every memory access and loop of the kernels checked. Slow; finds mistakes in kernels.
@@ -37,7 +37,7 @@ impl Default for GpuOptions {
         Self {
             selector: Selector::Best,
             f16: true,
-            subgroups: true,
+            subgroups: Subgroups::Of8,
             cooperative_matrix: true,
             checked: false,
             max_binding: u64::MAX,
@@ -105,8 +105,8 @@ impl Gpu {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         wanted.set(wgpu::Features::SHADER_F16, options.f16);
-        wanted.set(wgpu::Features::SUBGROUP, options.subgroups);
-        let cooperative = options.cooperative_matrix && options.f16 && options.subgroups;
+        wanted.set(wgpu::Features::SUBGROUP, options.subgroups > Subgroups::None);
+        let cooperative = options.cooperative_matrix && options.f16 && options.subgroups > Subgroups::None;
         wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
         let features = wanted & adapter.features();
         let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
@@ -151,7 +151,11 @@ impl Gpu {
             max_binding: options.max_binding.min(device.limits().max_storage_buffer_binding_size),
             specialisation: Specialisation {
                 f16: features.contains(wgpu::Features::SHADER_F16),
-                subgroups: features.contains(wgpu::Features::SUBGROUP),
+                subgroups: match info.subgroups {
+                    _ if !features.contains(wgpu::Features::SUBGROUP) => Subgroups::None,
+                    Some((8, 8)) => options.subgroups,
+                    _ => Subgroups::OfAnySize,
+                },
             },
             cooperative_products: if cooperative { adapter::cooperative_products(&adapter) } else { Vec::new() },
             checked: options.checked,

@@ -16,7 +16,7 @@ mod upload;
 pub use adapter::{AdapterInfo, Selector, adapters, find_adapter};
 pub use device::{Created, Gpu, GpuOptions};
 pub use plan::{Axis, Binding, Dispatch, Plan, StepSize};
-pub use shader::{Import, Product, Shader, Shaders, Specialisation, Text, stitch};
+pub use shader::{Import, Product, Shader, Shaders, Specialisation, Subgroups, Text, stitch};
 pub use submission::{Encoded, Readback, Submission, Submitted};
 pub(crate) use tensor::Part;
 pub use tensor::{Format, Tensor, padded};

@@ -23,8 +23,14 @@ impl Shader {
     /// The products that it has versions for on an adapter with so much: matrix units come with f16 and subgroups.
     pub fn products(&self, specialisation: Specialisation) -> &'static [Product] {
         let multiplies = self.text.lines().any(|line| line == "#import product");
-        let has_units = specialisation.f16 && specialisation.subgroups;
-        &Product::ALL[..if !multiplies { 1 } else if !has_units { 2 } else { 4 }]
+        let has_units = specialisation.f16 && specialisation.subgroups > Subgroups::None;
+        &Product::ALL[..if !multiplies {
+            1
+        } else if !has_units {
+            2
+        } else {
+            4
+        }]
     }
 }
 
@@ -46,6 +52,8 @@ pub enum Text {
     F16([&'static str; 2]),
     /// One file for adapters with subgroups and one for those without.
     Subgroups([&'static str; 2]),
+    /// One file for adapters whose subgroups have exactly eight lanes and one for all others.
+    SubgroupsOf8([&'static str; 2]),
     /// A file for each [`Product`], in their order.
     Product([&'static str; 4]),
 }
@@ -55,7 +63,7 @@ impl Text {
     pub fn files(&self) -> &[&'static str] {
         match self {
             Self::Always(text) => std::slice::from_ref(text),
-            Self::F16(texts) | Self::Subgroups(texts) => texts,
+            Self::F16(texts) | Self::Subgroups(texts) | Self::SubgroupsOf8(texts) => texts,
             Self::Product(texts) => texts,
         }
     }
@@ -63,8 +71,27 @@ impl Text {
     fn choose(&self, specialisation: Specialisation, product: Product) -> &'static str {
         match self {
             Self::Always(text) => text,
-            Self::F16([with, without]) => if specialisation.f16 { with } else { without },
-            Self::Subgroups([with, without]) => if specialisation.subgroups { with } else { without },
+            Self::F16([with, without]) => {
+                if specialisation.f16 {
+                    with
+                } else {
+                    without
+                }
+            }
+            Self::Subgroups([with, without]) => {
+                if specialisation.subgroups > Subgroups::None {
+                    with
+                } else {
+                    without
+                }
+            }
+            Self::SubgroupsOf8([eight, others]) => {
+                if specialisation.subgroups == Subgroups::Of8 {
+                    eight
+                } else {
+                    others
+                }
+            }
             Self::Product(texts) => texts[product as usize],
         }
     }
@@ -99,17 +126,26 @@ pub struct Specialisation {
     /// Native f16.
     pub f16: bool,
     /// Subgroups.
-    pub subgroups: bool,
+    pub subgroups: Subgroups,
+}
+
+/// What is known of an adapter's subgroups, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subgroups {
+    /// It has none.
+    None,
+    /// They may have any size.
+    OfAnySize,
+    /// They have exactly eight lanes.
+    Of8,
 }
 
 impl Specialisation {
     /// Every one that an adapter can have.
-    pub const ALL: [Self; 4] = [
-        Self { f16: true, subgroups: true },
-        Self { f16: true, subgroups: false },
-        Self { f16: false, subgroups: true },
-        Self { f16: false, subgroups: false },
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let subgroups = [Subgroups::Of8, Subgroups::OfAnySize, Subgroups::None];
+        [true, false].into_iter().flat_map(move |f16| subgroups.map(|subgroups| Self { f16, subgroups }))
+    }
 }
 
 /// The whole text of a shader: its file with every import in place, each once.

@@ -13,7 +13,7 @@ pub use pollster::block_on;
 /// Empty where there is no GPU, which is said loudly, and a failure where `GPTJ_REQUIRE_GPU` is set.
 pub fn gpus() -> Vec<Gpu> {
     let mut gpus: Vec<Gpu> = Vec::new();
-    for Specialisation { f16, subgroups } in Specialisation::ALL {
+    for Specialisation { f16, subgroups } in Specialisation::all() {
         let Some(gpu) = open(&GpuOptions { f16, subgroups, checked: true, ..GpuOptions::default() }) else { break };
         if gpus.iter().all(|other| other.specialisation() != gpu.specialisation()) {
             gpus.push(gpu);
@@ -78,13 +78,7 @@ pub fn f16_tensor(gpu: &Gpu, name: &str, rows: usize, width: usize, values: &[f3
 }
 
 /// A matrix in panels, from a function of feature and input, in as many parts as the GPU needs.
-pub fn matrix(
-    gpu: &Gpu,
-    name: &str,
-    features: usize,
-    inputs: usize,
-    number: impl Fn(usize, usize) -> f32,
-) -> Matrix {
+pub fn matrix(gpu: &Gpu, name: &str, features: usize, inputs: usize, number: impl Fn(usize, usize) -> f32) -> Matrix {
     let matrix = block_on(Matrix::new(gpu, name, features, inputs)).expect("room for a small matrix");
     let number = |feature: usize, input: usize| {
         if feature < features && input < inputs { number(feature, input) } else { 0.0 }

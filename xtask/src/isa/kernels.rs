@@ -30,6 +30,8 @@ fn is_cooperative(wgsl: &str) -> bool {
 struct Entry {
     file: String,
     features: Vec<String>,
+    /// Whether it is for subgroups of exactly eight lanes, which no AMD GPU has.
+    subgroups_of_8: bool,
     /// How it multiplies, where it does.
     product: Option<String>,
     entry_points: Vec<String>,
@@ -56,8 +58,9 @@ pub(super) fn in_folder(folder: &Path, cooperative: bool) -> Result<Vec<Kernel>>
     for entry in entries {
         let wgsl = read(&entry.file)?;
         // Matrix units of 8 x 8 are Apple's.
+        let fits = !entry.subgroups_of_8;
         let runs = !is_cooperative(&wgsl) || cooperative && entry.product.as_deref() != Some("cooperative8");
-        if runs {
+        if fits && runs {
             shaders.push((entry, wgsl));
         }
     }
