@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use common::{assert_close, block_on, gpu, open};
 use gptj::gpu::{Gpu, GpuOptions};
+use gptj::regime::VectorShape;
 use gptj::{Budget, Checkpoint, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions};
 use safetensors::SafeTensors;
 
@@ -158,6 +159,21 @@ fn prefill_equals_one_by_one_and_chunks_are_invisible() {
         let continued = block_on(model.logits(0, &tokens[split..])).expect("the GPU works");
         assert_logits_close(&format!("from token {split} on"), &continued, &at_once);
     }
+}
+
+/// A prompt in tiles gives what it gives row by row, but for the rounding of activations to f16: 2^-11 for the inputs of
+/// eight products in a row, and that the roundings of a sum add up would be chance.
+#[test]
+fn tiles_equal_rows() {
+    let Some(gpu) = gpu() else { return };
+    let [in_tiles, by_rows] = [32, usize::MAX].map(|limit| {
+        let vector = Some(VectorShape { lanes: 64, rows: 4, depth: 1, limit });
+        let mut model = load(&gpu, "shakespeare", LoadOptions { vector, ..LoadOptions::default() });
+        let tokens = prompt(150, model.config().vocab_size);
+        block_on(model.logits(0, &tokens)).expect("the GPU works")
+    });
+    let largest = by_rows.iter().fold(0f32, |largest, logit| largest.max(logit.abs()));
+    assert_close("logits", &in_tiles, &by_rows, largest * TOLERANCE, 0.0);
 }
 
 /// What a sequence gives does not depend on what other slots hold.

@@ -27,6 +27,9 @@ pub(crate) fn all() -> Result<()> {
     if cfg!(target_os = "linux") {
         steps.push(("a GPU's compiler", shell::cargo("xtask isa --check")));
     }
+    if Driver::LavapipeNext.can_be_fetched() {
+        steps.push(("matrix units", matrix_units()?));
+    }
     run(steps)
 }
 
@@ -36,6 +39,15 @@ pub(crate) fn tests_on(driver: &Driver) -> Result<()> {
     let mut tests = tests();
     driver.select(&mut tests)?;
     run(vec![("tests", tests)])
+}
+
+/// The products by matrix units, on the one software driver that has some.
+fn matrix_units() -> Result<Command> {
+    let mut tests =
+        shell::cargo("test --test kernels --test self_test -- block_in block_out lm_head matrix_units every_product");
+    tests.env("GPTJ_REQUIRE_GPU", "1").env("GPTJ_REQUIRE_MATRIX_UNITS", "1").env("GALLIVM_PERF", "nopt");
+    Driver::LavapipeNext.select(&mut tests)?;
+    Ok(tests)
 }
 
 fn tests() -> Command {

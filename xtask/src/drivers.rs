@@ -55,6 +55,11 @@ impl FromStr for Driver {
 }
 
 impl Driver {
+    /// Whether the machine is one for which `select` knows where to get it.
+    pub(crate) fn can_be_fetched(&self) -> bool {
+        ensure_supported().is_ok() && Path::new("/etc/debian_version").exists()
+    }
+
     /// Has the command use this driver and no other, after downloading it where need be.
     pub(crate) fn select(&self, command: &mut Command) -> Result<()> {
         let icd = match self {
