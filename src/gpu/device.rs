@@ -22,11 +22,21 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
     pub max_binding: u64,
+    /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a step,
+    /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model.
+    pub rehearsal: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { selector: Selector::Best, f16: true, subgroups: true, checked: false, max_binding: u64::MAX }
+        Self {
+            selector: Selector::Best,
+            f16: true,
+            subgroups: true,
+            checked: false,
+            max_binding: u64::MAX,
+            rehearsal: false,
+        }
     }
 }
 
@@ -43,6 +53,7 @@ struct Inner {
     queue: wgpu::Queue,
     specialisation: Specialisation,
     checked: bool,
+    rehearsal: bool,
     max_binding: u64,
     /// Memory through which small inputs travel to the GPU, used again once they have arrived.
     staging: Mutex<StagingBelt>,
@@ -118,6 +129,7 @@ impl Gpu {
                 subgroups: features.contains(wgpu::Features::SUBGROUP),
             },
             checked: options.checked,
+            rehearsal: options.rehearsal,
             staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
             info,
             device,
@@ -184,6 +196,10 @@ impl Gpu {
         self.0.checked
     }
 
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.0.rehearsal
+    }
+
     /// Creates a buffer of zeros; an allocation that fails is an error here and not a surprise later.
     pub(super) async fn create_buffer(
         &self,
@@ -196,6 +212,7 @@ impl Gpu {
             let limit = self.0.info.max_buffer;
             return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
         }
+        let size = if self.is_rehearsal() { size.min(STAGING_BYTES) } else { size };
         let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };

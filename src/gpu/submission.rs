@@ -42,8 +42,7 @@ impl Submission {
 
     /// Copies the first `rows` rows of `tensor` to where the host can read them.
     pub fn read(&mut self, tensor: &Tensor, rows: usize, into: &Readback) {
-        let bytes = (rows * tensor.row_bytes()) as u64;
-        self.encoder.copy_buffer_to_buffer(tensor.buffer(), 0, &into.0, 0, bytes);
+        into.fill(&mut self.encoder, tensor.buffer(), (rows * tensor.row_bytes()) as u64);
     }
 
     /// Hands the work to the GPU, which starts on it at once.
@@ -64,6 +63,11 @@ impl Readback {
     pub async fn new(gpu: &Gpu, label: &str, bytes: u64) -> Result<Self> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         Ok(Self(gpu.create_buffer(label, bytes, usage).await?))
+    }
+
+    /// Has `encoder` copy the first `bytes` bytes of `buffer` here.
+    pub(super) fn fill(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, bytes: u64) {
+        encoder.copy_buffer_to_buffer(buffer, 0, &self.0, 0, bytes);
     }
 
     /// Waits for the submissions that fill this memory and takes the first `bytes` bytes of it.

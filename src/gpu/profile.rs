@@ -1,0 +1,146 @@
+//! How long recorded work takes.
+//!
+//! Where an adapter has timestamps, it notes the time itself at both ends of a pass; else the host's clock runs from
+//! submitting the work until it is done. On a software adapter the two are the same thing, so the host's is taken.
+
+use std::time::{Duration, Instant};
+
+use super::{Gpu, Plan, Readback, StepSize};
+use crate::error::Result;
+
+/// Whose clock measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The GPU's, from the first dispatch to the end of the last.
+    Gpu,
+    /// The host's, submission and waiting included.
+    Host,
+}
+
+impl Clock {
+    /// Shorter samples would be made of the clock's own coarseness and, on the host, of the way to the GPU.
+    fn sample(self) -> Duration {
+        match self {
+            Self::Gpu => Duration::from_millis(2),
+            Self::Host => Duration::from_millis(20),
+        }
+    }
+}
+
+/// Samples whose median is the result.
+const SAMPLES: usize = 5;
+
+/// Runs of a sample at most, whatever the clock says.
+const MAX_RUNS: usize = 10_000;
+
+/// Measures on one GPU.
+pub struct Profiler {
+    gpu: Gpu,
+    timestamps: Option<Timestamps>,
+}
+
+/// The GPU's notes of when a pass began and ended, on their way to the host.
+struct Timestamps {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    readback: Readback,
+}
+
+/// Bytes of two timestamps.
+const TIMESTAMP_BYTES: u64 = 16;
+
+impl Profiler {
+    /// Takes the GPU's own clock where it has one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU has no room for two timestamps.
+    pub async fn new(gpu: &Gpu) -> Result<Self> {
+        let has_clock = gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let timestamps = if has_clock && !gpu.info().is_software() { Some(Timestamps::new(gpu).await?) } else { None };
+        Ok(Self { gpu: gpu.clone(), timestamps })
+    }
+
+    /// Whose clock measures.
+    pub fn clock(&self) -> Clock {
+        if self.timestamps.is_some() { Clock::Gpu } else { Clock::Host }
+    }
+
+    /// The median time of one of `plans`, which do the same over different memory and run in turn.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    pub async fn time(&self, plans: &[Plan], step: StepSize) -> Result<Duration> {
+        assert!(!plans.is_empty(), "something is measured");
+        let mut in_turn = plans.iter().cycle();
+        let mut sample = async |runs| self.sample(in_turn.by_ref().take(runs), step).await;
+        // The first run pays for what drivers put off until then.
+        sample(1).await?;
+        let mut runs = 1;
+        loop {
+            let elapsed = sample(runs).await?;
+            if elapsed >= self.clock().sample() || runs == MAX_RUNS {
+                break;
+            }
+            let wanted = self.clock().sample().as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * 1.2;
+            runs = ((runs as f64 * wanted.clamp(2.0, 16.0)) as usize).min(MAX_RUNS);
+        }
+        let mut samples = Vec::new();
+        for _ in 0..SAMPLES {
+            samples.push(sample(runs).await?);
+        }
+        samples.sort();
+        Ok(samples[SAMPLES / 2] / runs as u32)
+    }
+
+    /// Runs plans one after another in one pass.
+    async fn sample<'p>(&self, plans: impl Iterator<Item = &'p Plan>, step: StepSize) -> Result<Duration> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("sample") };
+        let mut encoder = self.gpu.device().create_command_encoder(&descriptor);
+        {
+            let timestamp_writes =
+                self.timestamps.as_ref().map(|timestamps| wgpu::ComputePassTimestampWrites {
+                    query_set: &timestamps.queries,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                });
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("sample"), timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            for plan in plans {
+                plan.encode(&mut pass, step);
+            }
+        }
+        if let Some(Timestamps { queries, resolved, readback }) = &self.timestamps {
+            encoder.resolve_query_set(queries, 0..2, resolved, 0);
+            readback.fill(&mut encoder, resolved, TIMESTAMP_BYTES);
+        }
+        let commands = encoder.finish();
+        let start = Instant::now();
+        let submission = self.gpu.queue().submit([commands]);
+        match &self.timestamps {
+            None => {
+                self.gpu.wait(Some(submission)).await?;
+                Ok(start.elapsed())
+            }
+            Some(timestamps) => {
+                let ticks: Vec<u64> = timestamps.readback.take(&self.gpu, TIMESTAMP_BYTES as usize).await?;
+                let nanoseconds =
+                    ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.gpu.queue().get_timestamp_period());
+                Ok(Duration::from_secs_f64(nanoseconds * 1e-9))
+            }
+        }
+    }
+}
+
+impl Timestamps {
+    async fn new(gpu: &Gpu) -> Result<Self> {
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: Some("timestamps"), ty: wgpu::QueryType::Timestamp, count: 2 };
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        Ok(Self {
+            queries: gpu.device().create_query_set(&descriptor),
+            resolved: gpu.create_buffer("timestamps", TIMESTAMP_BYTES, usage).await?,
+            readback: Readback::new(gpu, "timestamps", TIMESTAMP_BYTES).await?,
+        })
+    }
+}
