@@ -37,7 +37,8 @@
 //! | [`gpu`] | everything that speaks wgpu: devices, tensors, plans |
 //! | [`config`], [`error`] | the model's sizes; what can go wrong |
 //!
-//! [`reference`](mod@reference) holds the same kernels as plain loops on the CPU: the oracle of the tests.
+//! [`reference`](mod@reference) holds the same kernels as plain loops on the CPU: the oracle of the tests. [`synthetic`]
+//! makes weights of any size from a seed, for measuring without a checkpoint.
 
 pub mod cache;
 pub mod checkpoint;
@@ -49,9 +50,11 @@ pub mod kernels;
 pub mod model;
 pub mod reference;
 pub mod sampler;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 
+pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use error::{Error, Result};

@@ -7,11 +7,13 @@ mod cli;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
 use cli::{Arguments, Command};
 
 fn main() -> ExitCode {
+    let start = Instant::now();
     let arguments = Arguments::parse();
     let gpu = &arguments.gpu;
     let result = match arguments.command {
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
+        Command::Bench(bench) => cli::bench::run(&bench, gpu, start),
         Command::Completions { shell } => {
             // Straight to standard output it would panic where the reader is gone.
             let mut script = Vec::new();

@@ -23,6 +23,8 @@
 //! 7. GPT-J-6B's vocabulary has 143 rows that no text is made of (`<|extratoken_1|>` and so on). They have logits and
 //!    take part like the others.
 
+mod batch;
+
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -59,8 +61,7 @@ pub struct Model {
     many: Plans,
     argmax: Plan,
     readback: Readback,
-    /// The plans hold the weights' buffers; this keeps their names and sizes.
-    _weights: Weights,
+    weights: Weights,
 }
 
 /// The recorded forward pass, for few rows or for many.
@@ -102,6 +103,24 @@ struct Scratch {
     logits: Tensor,
     /// The most likely tokens, (outputs).
     tokens: Tensor,
+}
+
+/// Memory for everything but the weights.
+struct Room {
+    config: Config,
+    cache: Cache,
+    scratch: Scratch,
+    readback: Readback,
+}
+
+impl Room {
+    async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {
+        options.check()?;
+        let cache = Cache::new(gpu, config, options.n_slots, config.n_positions).await?;
+        let scratch = Scratch::new(gpu, config, options).await?;
+        let readback = Readback::new(gpu, "readback", scratch.logits.bytes()).await?;
+        Ok(Self { config: config.clone(), cache, scratch, readback })
+    }
 }
 
 /// Records one block: `x += attention(ln_1(x)) + mlp(ln_1(x))`.
@@ -151,21 +170,34 @@ impl Model {
         options: &LoadOptions,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self> {
-        let config = checkpoint.config().clone();
-        options.check()?;
-        let n_positions = config.n_positions;
         // Where these do not fit, the user hears of it before the long upload.
-        let cache = Cache::new(gpu, &config, options.n_slots, n_positions).await?;
-        let kernels = Kernels::new(gpu, &config, n_positions);
-        let scratch = Scratch::new(gpu, &config, options).await?;
-        let readback = Readback::new(gpu, "readback", scratch.logits.bytes()).await?;
+        let room = Room::new(gpu, checkpoint.config(), options).await?;
         let weights = Weights::load(gpu, checkpoint, &mut progress).await?;
+        Self::record(gpu, room, weights)
+    }
+
+    /// A model of this configuration with weights that are on the GPU already.
+    ///
+    /// # Errors
+    /// Where an option is out of range, or the GPU cannot hold the model.
+    pub async fn new(gpu: &Gpu, config: &Config, weights: Weights, options: &LoadOptions) -> Result<Self> {
+        Self::record(gpu, Room::new(gpu, config, options).await?, weights)
+    }
+
+    fn record(gpu: &Gpu, room: Room, weights: Weights) -> Result<Self> {
+        let Room { config, cache, scratch, readback } = room;
+        let kernels = Kernels::new(gpu, &config, cache.n_positions());
         let few = record(&kernels.for_rows(Regime::Few), &scratch, &weights, &cache);
         let many = record(&kernels.for_rows(Regime::Many), &scratch, &weights, &cache);
         let mut argmax = Plan::default();
         argmax.run(kernels.argmax(&scratch.logits, &scratch.tokens));
         gpu.check()?;
-        Ok(Self { gpu: gpu.clone(), config, cache, scratch, few, many, argmax, readback, _weights: weights })
+        Ok(Self { gpu: gpu.clone(), config, cache, scratch, few, many, argmax, readback, weights })
+    }
+
+    /// Gives the weights back, for another model.
+    pub fn into_weights(self) -> Weights {
+        self.weights
     }
 
     /// The model's configuration.
@@ -188,9 +220,18 @@ impl Model {
         self.cache.truncate(slot, length);
     }
 
-    /// Launches of one decoded token.
-    pub fn launches(&self) -> usize {
-        let Plans { embed, blocks, head } = &self.few;
+    /// Takes the next `count` positions of a slot without computing anything; their keys and values are whatever the
+    /// cache holds. For measuring at a depth without the way there.
+    ///
+    /// # Panics
+    /// Where the slot has no room for them.
+    pub fn skip(&mut self, slot: usize, count: usize) {
+        self.cache.skip(slot, count);
+    }
+
+    /// Launches of a step of so many rows with one most likely token at its end.
+    pub fn launches(&self, n_rows: usize) -> usize {
+        let Plans { embed, blocks, head } = self.plans(n_rows);
         [embed, head, &self.argmax].into_iter().chain(blocks).map(|plan| plan.dispatches().len()).sum()
     }
 
@@ -213,12 +254,32 @@ impl Model {
     /// # Errors
     /// As [`Model::logits`].
     pub async fn most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<u32> {
-        let (mut submission, step) = self.forward(slot, tokens)?;
+        self.submit_most_likely(slot, tokens)?;
+        Ok(self.take_most_likely(1).await?[0])
+    }
+
+    /// The host's part of [`Model::most_likely`]: hands the work to the GPU and returns while it is under way.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub fn submit_most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<()> {
+        let (submission, step) = self.forward(slot, tokens)?;
+        self.submit_argmax(submission, step);
+        Ok(())
+    }
+
+    /// Waits for the GPU and takes the `count` tokens that it was asked for last.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the GPU failed.
+    pub async fn take_most_likely(&self, count: usize) -> Result<Vec<u32>> {
+        self.readback.take(&self.gpu, count * size_of::<u32>()).await
+    }
+
+    fn submit_argmax(&self, mut submission: Submission, step: StepSize) {
         submission.run([&self.argmax], step);
         submission.read(&self.scratch.tokens, 1, &self.readback);
         submission.submit();
-        let tokens: Vec<u32> = self.readback.take(&self.gpu, size_of::<u32>()).await?;
-        Ok(tokens[0])
     }
 
     /// Feeds `tokens` in chunks; the last chunk's submission, which computes the last row's logits, is still open.

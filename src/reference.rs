@@ -94,6 +94,11 @@ impl LayerCache {
         &self.vectors
     }
 
+    /// All vectors, for filling the cache at once with numbers that f16 holds.
+    pub fn vectors_mut(&mut self) -> &mut [f32] {
+        &mut self.vectors
+    }
+
     fn start(&self, slot: usize, head: usize, position: usize) -> usize {
         ((slot * self.config.n_head + head) * self.n_positions + position) * self.config.head_dim()
     }

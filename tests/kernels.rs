@@ -14,8 +14,8 @@ use common::{
     assert_close, assert_padding_is_zero, block_on, f16_tensor, f32_tensor, gpus, numbers, open, read, run, u32_tensor,
 };
 use gptj::Config;
-use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, StepSize, Tensor, stitch};
-use gptj::kernels::{FEW_SPLIT, IMPORTS, Kernels, Regime, Row, SHADERS, TILE_ROWS, mixture_width};
+use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, StepSize, Tensor, padded, stitch};
+use gptj::kernels::{FEW_SPLIT, FMA_STEPS, IMPORTS, Kernels, NEEDLE, Regime, Row, SHADERS, TILE_ROWS, mixture_width};
 use gptj::reference::{self, LayerCache};
 use gptj::weights::{LayerNorm, Linear};
 
@@ -346,4 +346,59 @@ fn weights_in_parts() {
     let want = &want_logits[..n_outputs * config.vocab_size];
     assert_close("lm_head in parts", &read(&gpu, &logits, n_outputs), want, SUM, 1e-5);
     gpu.check().expect("the GPU works");
+}
+
+#[test]
+fn fill_random() {
+    for_each_case("fill_random", |gpu, config, kernels| {
+        let (rows, width, scale) = (5, config.n_embd, 1.0 / 32.0);
+        let values = f16_tensor(gpu, "values", rows, width, &vec![1.0; rows * width]);
+        run(gpu, &plan([kernels.fill_random(&u32_tensor(gpu, "seed", &[7]), scale, &values)]), step(&[]));
+        let got: Vec<half::f16> = block_on(values.read(gpu, rows)).expect("the GPU works");
+        let got: Vec<f32> = got.into_iter().map(half::f16::to_f32).collect();
+        let want = reference::fill_random(7, scale, 0..rows * width);
+        assert_close("fill_random", &got, &want, 0.0, 0.0);
+        assert_ne!(want[..width], want[width..2 * width], "rows differ");
+        assert_ne!(want, reference::fill_random(8, scale, 0..rows * width), "seeds differ");
+        let padded_rows: Vec<half::f16> = block_on(values.read_padded(gpu, rows)).expect("the GPU works");
+        for row in padded_rows.chunks(padded(width)) {
+            assert!(row[width..].iter().all(|&value| value == half::f16::ZERO), "the padding is zero");
+        }
+    });
+}
+
+/// A needle is found wherever it is, and nowhere else.
+#[test]
+fn read_ceiling() {
+    for_each_case("read_ceiling", |gpu, _, kernels| {
+        // More loads than all lanes take at once in four steps, and a rest.
+        let n_loads = 4 * 4096 * 256 + 4096 * 256 + 77;
+        let data = u32_tensor(gpu, "data", &vec![0u32; 4 * n_loads]);
+        let find = |data: &Tensor| {
+            let found = u32_tensor(gpu, "found", &[0u32]);
+            run(gpu, &plan([kernels.read_ceiling(data, &found)]), step(&[]));
+            block_on(found.read::<u32>(gpu, 1)).expect("the GPU works")[0]
+        };
+        assert_eq!(find(&data), 0, "there is no needle");
+        for load in [0, 4096 * 256, 4 * 4096 * 256 - 1, n_loads - 1] {
+            let mut hay = vec![0u32; 4 * n_loads];
+            hay[4 * load..][..4].fill(NEEDLE);
+            assert_eq!(find(&u32_tensor(gpu, "data", &hay)), 1, "the needle is load {load}");
+        }
+    });
+}
+
+#[test]
+fn fma_ceiling() {
+    for_each_case("fma_ceiling", |gpu, _, kernels| {
+        let n_lanes = 128;
+        let sums = f32_tensor(gpu, "sums", 1, 4 * n_lanes, &[]);
+        let chain = f32_tensor(gpu, "step", 1, 2, &[0.999, 0.001]);
+        let rounds = 3;
+        run(gpu, &plan([kernels.fma_ceiling(rounds, &chain, &sums)]), step(&[]));
+        let want: Vec<f32> =
+            (0..n_lanes).flat_map(|lane| reference::fma_ceiling(lane, rounds * FMA_STEPS, 0.999, 0.001)).collect();
+        // Each of the 192 steps rounds a number below 4 to 2^-23, or twice where multiplying and adding are two steps.
+        assert_close("fma_ceiling", &read(gpu, &sums, 1), &want, 1e-4, 0.0);
+    });
 }

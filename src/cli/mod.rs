@@ -1,5 +1,6 @@
 //! The commands and their arguments, and what several commands share.
 
+pub(crate) mod bench;
 pub(crate) mod devices;
 pub(crate) mod generate;
 pub(crate) mod info;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
     Info(info::Info),
+    Bench(bench::Bench),
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete in.
@@ -46,7 +48,7 @@ pub(crate) enum Command {
 }
 
 /// The model to use.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct ModelArguments {
     /// A Hugging Face model directory. Without it, the built-in Shakespeare model.
     #[arg(long, short, value_name = "DIR")]

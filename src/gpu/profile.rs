@@ -98,12 +98,11 @@ impl Profiler {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("sample") };
         let mut encoder = self.gpu.device().create_command_encoder(&descriptor);
         {
-            let timestamp_writes =
-                self.timestamps.as_ref().map(|timestamps| wgpu::ComputePassTimestampWrites {
-                    query_set: &timestamps.queries,
-                    beginning_of_pass_write_index: Some(0),
-                    end_of_pass_write_index: Some(1),
-                });
+            let timestamp_writes = self.timestamps.as_ref().map(|timestamps| wgpu::ComputePassTimestampWrites {
+                query_set: &timestamps.queries,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
             let descriptor = wgpu::ComputePassDescriptor { label: Some("sample"), timestamp_writes };
             let mut pass = encoder.begin_compute_pass(&descriptor);
             for plan in plans {
