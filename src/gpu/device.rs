@@ -23,7 +23,8 @@ pub struct GpuOptions {
     /// Pretend that no binding may be larger than this, in bytes.
     pub max_binding: u64,
     /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a step,
-    /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model.
+    /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model; results
+    /// mean nothing, and larger ones than the inputs of a step cannot be read.
     pub rehearsal: bool,
 }
 

@@ -15,7 +15,7 @@ mod upload;
 pub use adapter::{AdapterInfo, Selector, adapters, find_adapter};
 pub use device::{Created, Gpu, GpuOptions};
 pub use plan::{Axis, Binding, Dispatch, Plan, StepSize};
-pub use profile::{Clock, Profiler};
+pub use profile::{Clock, Profiler, Times};
 pub use shader::{Feature, Import, Shader, Shaders, Specialisation, stitch};
 pub use submission::{Readback, Submission};
 pub(crate) use tensor::Part;

@@ -28,6 +28,15 @@ impl Clock {
     }
 }
 
+/// How long one run of some work took.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The median of all samples: what to expect.
+    pub median: Duration,
+    /// The fastest sample: what the GPU can do when nothing else wants it.
+    pub fastest: Duration,
+}
+
 /// Samples whose median is the result.
 const SAMPLES: usize = 5;
 
@@ -66,11 +75,11 @@ impl Profiler {
         if self.timestamps.is_some() { Clock::Gpu } else { Clock::Host }
     }
 
-    /// The median time of one of `plans`, which do the same over different memory and run in turn.
+    /// Times one of `plans`, which do the same over different memory and run in turn.
     ///
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
-    pub async fn time(&self, plans: &[Plan], step: StepSize) -> Result<Duration> {
+    pub async fn time(&self, plans: &[Plan], step: StepSize) -> Result<Times> {
         assert!(!plans.is_empty(), "something is measured");
         let mut in_turn = plans.iter().cycle();
         let mut sample = async |runs| self.sample(in_turn.by_ref().take(runs), step).await;
@@ -90,7 +99,8 @@ impl Profiler {
             samples.push(sample(runs).await?);
         }
         samples.sort();
-        Ok(samples[SAMPLES / 2] / runs as u32)
+        let [fastest, median] = [samples[0], samples[SAMPLES / 2]].map(|sample| sample / runs as u32);
+        Ok(Times { median, fastest })
     }
 
     /// Runs plans one after another in one pass.

@@ -75,12 +75,11 @@ pub(super) fn ceilings(is_software: bool) -> [Case; 2] {
     let (data_rows, n_lanes) = if is_software { (1024, 1 << 12) } else { (4096, 1 << 18) };
     let width = 1 << 16;
     let read = move |bench: &mut Workbench| {
-        let data = pollster::block_on(Tensor::new(&bench.gpu, "data", data_rows, width, Format::F16))?;
-        bench.fill(&data, 1.0);
+        let (data, _) = bench.matrices("data", [data_rows, width])?;
         let found = bench.integers("found", &[0u32])?;
-        let plans = vec![plan([bench.kernels.read_ceiling(&data, &found)])];
+        let plans = data.iter().map(|data| plan([bench.kernels.read_ceiling(data, &found)])).collect();
         let checks = vec![Check { tensor: found, wanted: vec![(0, 0, 0.0)], tolerance: 0.0 }];
-        Ok(Work { plans, bytes: data.bytes(), checks, ..nothing(1) })
+        Ok(Work { plans, bytes: data[0].bytes(), checks, ..nothing(1) })
     };
     let rounds = 64;
     let fma = move |bench: &mut Workbench| {
@@ -308,7 +307,8 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
         let mut reference_cache = [(); 2].map(|()| LayerCache::new(&bench.config, 1, n_positions));
         let first = cache(bench)?;
         for (tensor, reference) in first.iter().zip(&mut reference_cache) {
-            reference.vectors_mut().copy_from_slice(&bench.fill(tensor, 1.0));
+            let count = tensor.rows() * tensor.width();
+            reference.vectors_mut().copy_from_slice(&random(bench.fill(tensor), count));
         }
         let [keys, values] = &first;
         let sampled = sample(n_rows);
@@ -323,8 +323,8 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
             let mut plans = vec![attend([keys, values])];
             for _ in 1..copies(history) {
                 let [keys, values] = cache(bench)?;
-                bench.fill(&keys, 1.0);
-                bench.fill(&values, 1.0);
+                bench.fill(&keys);
+                bench.fill(&values);
                 plans.push(attend([&keys, &values]));
             }
             let seen: u64 = rows.iter().map(|row| u64::from(row.position) + 1).sum();

@@ -3,11 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use gptj::gpu::Profiler;
+use gptj::gpu::{Clock, Profiler, Times};
 use gptj::{Gpu, Selector};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
@@ -57,8 +56,8 @@ struct Outcome {
     bytes: u64,
     flops: u64,
     launches: usize,
-    /// Seconds, where the numbers are right.
-    time: Option<f64>,
+    /// Where the numbers are right.
+    times: Option<Times>,
     fault: Option<String>,
 }
 
@@ -67,25 +66,26 @@ impl Outcome {
         let name = case.name();
         let work = (case.make)(bench).with_context(|| name.clone())?;
         let fault = work.check(&bench.gpu).with_context(|| name.clone())?;
-        let time = match fault {
+        let times = match fault {
             Some(_) => None,
             None => Some(block_on(profiler.time(&work.plans, work.step)).with_context(|| name)?),
         };
         let launches = work.plans[0].dispatches().len();
-        let time = time.as_ref().map(Duration::as_secs_f64);
-        Ok(Self { case, bytes: work.bytes, flops: work.flops, launches, time, fault })
+        Ok(Self { case, bytes: work.bytes, flops: work.flops, launches, times, fault })
     }
 
     fn microseconds(&self) -> Option<f64> {
-        self.time.map(|time| time * 1e6)
+        self.times.map(|times| times.median.as_secs_f64() * 1e6)
     }
 
     fn gigabytes(&self) -> Option<f64> {
-        self.time.map(|time| self.bytes as f64 / time / 1e9)
+        self.times.map(|times| self.bytes as f64 / times.median.as_secs_f64() / 1e9)
     }
 
+    /// `None` for a kernel that only moves numbers.
     fn gigaflops(&self) -> Option<f64> {
-        self.time.map(|time| self.flops as f64 / time / 1e9)
+        let times = self.times.filter(|_| self.flops > 0);
+        times.map(|times| self.flops as f64 / times.median.as_secs_f64() / 1e9)
     }
 }
 
@@ -102,12 +102,11 @@ impl Ceilings {
             if let Some(fault) = &outcome.fault {
                 bail!("{} computes wrong numbers: {fault}", outcome.case.name());
             }
-            Ok(outcome)
+            let fastest = outcome.times.context("what is right is timed")?.fastest.as_secs_f64();
+            anyhow::Ok([outcome.bytes, outcome.flops].map(|amount| amount as f64 / fastest / 1e9))
         });
         let [read, fma] = measured;
-        let (read, fma) = (read?, fma?);
-        let rates = read.gigabytes().zip(fma.gigaflops()).context("the clock stood still")?;
-        Ok(Self { read: rates.0, fma: rates.1 })
+        Ok(Self { read: read?[0], fma: fma?[1] })
     }
 
     fn of_read(&self, outcome: &Outcome) -> Option<f64> {
@@ -173,8 +172,6 @@ pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()
 
 fn points(outcomes: &[Outcome]) -> Vec<Point> {
     let point = |outcome: &Outcome| {
-        // A kernel that only moves numbers has no place under an arithmetic ceiling.
-        (outcome.flops > 0).then_some(())?;
         Some(Point {
             label: outcome.case.name(),
             flops_per_byte: outcome.flops as f64 / outcome.bytes as f64,
@@ -212,8 +209,8 @@ fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcom
     };
     print_table(&header, 2, outcomes.iter().map(row).collect())?;
     let clock = match profiler.clock() {
-        gptj::gpu::Clock::Gpu => "the GPU's",
-        gptj::gpu::Clock::Host => "the host's",
+        Clock::Gpu => "the GPU's",
+        Clock::Host => "the host's",
     };
     let Ceilings { read, fma } = ceilings;
     writeln!(

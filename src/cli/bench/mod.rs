@@ -102,7 +102,6 @@ fn print_table(header: &[&str], n_names: usize, rows: Vec<Vec<String>>) -> std::
 fn number(value: Option<f64>) -> String {
     let Some(value) = value else { return "-".to_owned() };
     match value.abs() {
-        0.0 => "0".to_owned(),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
