@@ -5,6 +5,7 @@
 
 mod common;
 #[path = "common/program.rs"]
+#[expect(dead_code, reason = "no file of the project is read here")]
 mod program;
 
 use std::path::Path;

@@ -34,7 +34,8 @@ pub(crate) struct Kernels {
     shapes: Shapes,
 
     /// Rows of a step, in place of those that matter to each kernel.
-    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N,N,..", value_delimiter = ',')]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: Option<Vec<u32>>,
 
     /// Draw the kernels under the device's ceilings (a roofline), as SVG.

@@ -25,11 +25,12 @@ pub(crate) struct Model {
     model: ModelArguments,
 
     /// Positions to have room for, in place of the model's own number.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     context: Option<usize>,
 
     /// Seconds to measure for, loading aside; what does not fit is not measured.
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 60)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
     /// Show what changed since an earlier run, whose --json output this file is.

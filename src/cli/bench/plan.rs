@@ -22,11 +22,12 @@ pub(crate) struct Plan {
     shapes: Shapes,
 
     /// Rows of the step; one is decoding, several are a prompt.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: u32,
 
     /// Positions before the step.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     depth: usize,
 
     /// Print one JSON object: launches, weight_bytes, kv_bytes, activation_bytes, memory, host_us.
