@@ -113,7 +113,7 @@ fn kernels_are_compared_with_an_old_run() {
     assert_eq!(comparison["only_new"], json!(["layer_norm 256, rows 3"]));
 
     let text = run(&arguments);
-    let line = |name: &str| text.lines().filter(|line| line.contains(name)).next_back().expect("a line").to_owned();
+    let line = |name: &str| text.lines().rfind(|line| line.contains(name)).expect("a line").to_owned();
     assert!(line("layer_norm 256, rows 1").contains("slower"), "{text}");
     assert!(line("a kernel of old").starts_with("only in the old run"), "{text}");
     assert!(line("layer_norm 256, rows 3").starts_with("only in this run"), "{text}");

@@ -153,3 +153,44 @@ impl Timestamps {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::gpu::{Format, GpuOptions, Tensor};
+    use crate::kernels::Kernels;
+    use crate::{Config, Error};
+
+    /// Also on software adapters, which have the GPU's clock but are not asked for it.
+    #[test]
+    fn either_clock_measures() {
+        let gpu = match block_on(Gpu::open(&GpuOptions::default())) {
+            Ok(gpu) => gpu,
+            Err(Error::Adapter(reason)) => {
+                let required = std::env::var_os("GPTJ_REQUIRE_GPU").is_some_and(|value| value == "1");
+                assert!(!required, "GPTJ_REQUIRE_GPU is set, but: {reason}");
+                return eprintln!("SKIPPED, nothing was tested: {reason}");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let kernels = Kernels::new(&gpu, &Config::preset("tiny").expect("there is one"), 1);
+        let tensor = |name, width| block_on(Tensor::whole(&gpu, name, 1, width, Format::F32)).expect("room");
+        let mut plan = Plan::default();
+        plan.run(kernels.fma_ceiling(16, &tensor("step", 2), &tensor("sums", 4 * 1024)));
+        let plans = [plan];
+        let step = StepSize { rows: 1, outputs: 0, positions: 1 };
+
+        let host = Profiler { gpu: gpu.clone(), timestamps: None };
+        let mut profilers = vec![host];
+        if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            let timestamps = Some(block_on(Timestamps::new(&gpu)).expect("room"));
+            profilers.push(Profiler { gpu: gpu.clone(), timestamps });
+        }
+        for profiler in profilers {
+            let times = block_on(profiler.time(&plans, step)).expect("the GPU works");
+            assert!(Duration::ZERO < times.fastest && times.fastest <= times.median, "{:?}", profiler.clock());
+        }
+    }
+}

@@ -72,7 +72,7 @@ pub(super) fn all(config: &Config, rows: Option<&[usize]>) -> Vec<Case> {
 /// What the others are measured against: reading, then arithmetic.
 pub(super) fn ceilings(is_software: bool) -> [Case; 2] {
     // More than any cache holds; a software adapter has less, and less time.
-    let (data_rows, n_lanes) = if is_software { (1024, 1 << 12) } else { (4096, 1 << 18) };
+    let (data_rows, n_lanes) = if is_software { (1024, 1 << 14) } else { (4096, 1 << 18) };
     let width = 1 << 16;
     let read = move |bench: &mut Workbench| {
         let (data, _) = bench.matrices("data", [data_rows, width])?;

@@ -163,3 +163,48 @@ pub(super) fn wanted(values: &[f32], rows: &[usize], columns: &[usize]) -> Vec<(
     };
     values.chunks(width).zip(rows).flat_map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use gptj::GpuOptions;
+
+    use super::*;
+
+    #[test]
+    fn samples_touch_every_kind_of_tile() {
+        for size in [1, 2, 7, 64, 70, 512, 50_400] {
+            let sampled = sample(size);
+            assert!(sampled.is_sorted_by(|a, b| a < b) && sampled.iter().all(|&index| index < size), "{sampled:?}");
+            for tile in [4, 32, 64, 128] {
+                let last_tile = (size - 1) / tile * tile;
+                assert!(sampled.contains(&0) && sampled.contains(&(size - 1)));
+                assert!(size <= tile || [tile - 1, tile].iter().all(|border| sampled.contains(border)));
+                assert!(sampled.iter().any(|&index| index >= last_tile), "the last tile has a sample");
+            }
+        }
+        assert!(sample(50_400).len() < 50);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let gpu = match block_on(Gpu::open(&GpuOptions::default())) {
+            Ok(gpu) => gpu,
+            Err(gptj::Error::Adapter(reason)) => {
+                let required = std::env::var_os("GPTJ_REQUIRE_GPU").is_some_and(|value| value == "1");
+                assert!(!required, "GPTJ_REQUIRE_GPU is set, but: {reason}");
+                return eprintln!("SKIPPED, nothing was tested: {reason}");
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let bench = Workbench::new(&gpu, &Config::preset("tiny").expect("there is one")).expect("room");
+        let fault = |values: &[f32], wanted: Vec<_>| {
+            let tensor = bench.floats("numbers", 2, 3, values).expect("room");
+            Check { tensor, wanted, tolerance: 0.1 }.fault(&gpu).expect("the GPU works")
+        };
+        let values = [0.0, 1.0, 2.0, 3.0, 4.0, f32::NAN];
+        assert_eq!(fault(&values, vec![(0, 1, 1.05), (1, 1, 3.95)]), None);
+        let message = fault(&values, vec![(0, 1, 1.0), (1, 1, 4.2)]).expect("4 is not 4.2");
+        assert_eq!(message, "1 of 2 sampled values are wrong; numbers[1, 1] is 4, not 4.2");
+        assert!(fault(&values, vec![(1, 2, 5.0)]).is_some(), "NaN is wrong");
+    }
+}
