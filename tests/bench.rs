@@ -82,10 +82,8 @@ fn kernels_are_right_and_timed() {
 
     let svg = std::fs::read_to_string(plot).expect("a plot");
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    assert!(
-        svg.contains("GFLOP/s fma") && svg.contains("layer_norm 256, rows 33"),
-        "the roof and the points have labels"
-    );
+    assert!(svg.contains("GFLOP/s fma") && svg.contains("layer_norm 256"), "the roof and the points have names");
+    assert!(svg.lines().any(|line| line == "33"), "points have their rows beside them");
 }
 
 /// A case that an old run had much faster is marked, and one that only one run has is named.

@@ -86,16 +86,14 @@ impl Profiler {
         // The first run pays for what drivers put off until then.
         sample(1).await?;
         let mut runs = 1;
-        loop {
-            let elapsed = sample(runs).await?;
-            if elapsed >= self.clock().sample() || runs == MAX_RUNS {
-                break;
-            }
+        let mut elapsed = sample(runs).await?;
+        while elapsed < self.clock().sample() && runs < MAX_RUNS {
             let wanted = self.clock().sample().as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * 1.2;
             runs = ((runs as f64 * wanted.clamp(2.0, 16.0)) as usize).min(MAX_RUNS);
+            elapsed = sample(runs).await?;
         }
-        let mut samples = Vec::new();
-        for _ in 0..SAMPLES {
+        let mut samples = vec![elapsed];
+        while samples.len() < SAMPLES {
             samples.push(sample(runs).await?);
         }
         samples.sort();

@@ -367,12 +367,12 @@ fn plan(launches: impl IntoIterator<Item = Vec<Dispatch>>) -> Plan {
     plan
 }
 
-/// Rows of one sequence with tokens from all over the vocabulary and positions below `end`.
+/// Rows of one sequence with tokens from all over the vocabulary and positions from `end` backwards.
 fn rows(config: &Config, n_rows: usize, end: usize) -> Vec<Row> {
     let row = |row: usize| Row {
         token: ((row * 7919 + config.vocab_size - 1) % config.vocab_size) as u32,
         slot: 0,
-        position: (row % end) as u32,
+        position: (end - 1 - row % end) as u32,
     };
     (0..n_rows).map(row).collect()
 }

@@ -38,7 +38,8 @@ pub(crate) struct Kernels {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: Option<Vec<u32>>,
 
-    /// Draw the kernels under the device's ceilings (a roofline), as SVG.
+    /// Draw the kernels under the device's ceilings (a roofline), as SVG. Points have their rows beside them, those of
+    /// attention also their positions.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 
@@ -173,8 +174,10 @@ pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()
 
 fn points(outcomes: &[Outcome]) -> Vec<Point> {
     let point = |outcome: &Outcome| {
+        let Case { kernel, shape, rows, positions, .. } = &outcome.case;
         Some(Point {
-            label: outcome.case.name(),
+            series: format!("{kernel} {shape}"),
+            label: positions.map_or_else(|| rows.to_string(), |positions| format!("{rows} of {positions}")),
             flops_per_byte: outcome.flops as f64 / outcome.bytes as f64,
             gflops: outcome.gigaflops()?,
         })

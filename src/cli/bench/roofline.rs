@@ -4,8 +4,11 @@
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-/// A kernel in the picture.
+/// A case in the picture.
 pub(super) struct Point {
+    /// The kernel and its shape; neighbours that share it share a colour.
+    pub(super) series: String,
+    /// What tells the case from others of its series.
     pub(super) label: String,
     pub(super) flops_per_byte: f64,
     pub(super) gflops: f64,
@@ -33,7 +36,7 @@ fn draw<B: DrawingBackend>(
     let rates = || points.iter().map(|point| point.gflops).chain([gflops]);
     let [left, bottom] =
         [intensities().fold(f64::INFINITY, f64::min) / 2.0, rates().fold(f64::INFINITY, f64::min) / 2.0];
-    // Labels are written to the right of their points.
+    // The legend is on the right.
     let [right, top] = [intensities().fold(0.0, f64::max) * 8.0, rates().fold(0.0, f64::max) * 2.0];
 
     let area = backend.into_drawing_area();
@@ -51,14 +54,24 @@ fn draw<B: DrawingBackend>(
     let style = || ("sans-serif", 15).into_font().color(&RED);
     let above = 1.15;
     chart.draw_series([
-        Text::new(memory, (left * 1.1, (left * gigabytes).max(bottom) * above * 1.2), style()),
+        Text::new(memory, (left * 1.1, (left * gigabytes).max(bottom) * 1.8), style()),
         Text::new(arithmetic, (ridge * above, gflops * above), style()),
     ])?;
-    for Point { label, flops_per_byte, gflops } in points {
-        let point = EmptyElement::at((*flops_per_byte, *gflops))
-            + Circle::new((0, 0), 3, BLUE.filled())
-            + Text::new(label.clone(), (6, -5), ("sans-serif", 10));
-        chart.draw_series([point])?;
+    for (i, series) in points.chunk_by(|a, b| a.series == b.series).enumerate() {
+        let colour = Palette99::pick(i).to_rgba();
+        let dot = move |at| Circle::new(at, 4, colour.filled());
+        let point = |point: &Point| {
+            let label = Text::new(point.label.clone(), (6, -5), ("sans-serif", 11).into_font().color(&colour));
+            EmptyElement::at((point.flops_per_byte, point.gflops)) + dot((0, 0)) + label
+        };
+        chart.draw_series(series.iter().map(point))?.label(&series[0].series).legend(dot);
     }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .label_font(("sans-serif", 13))
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()?;
     area.present()
 }
