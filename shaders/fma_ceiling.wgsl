@@ -8,13 +8,13 @@ override ROUNDS: u32;
 
 const STEPS: u32 = 64u;
 
-@group(0) @binding(0) var<storage, read> step: array<vec2f>;           // (1) factor and term
+@group(0) @binding(0) var<storage, read> chain: array<vec2f>;          // (1) factor and term
 @group(0) @binding(1) var<storage, read_write> sums: array<vec4f>;     // (lanes, 4)
 
 @compute @workgroup_size(WG_SIZE)
 fn fma_ceiling(@builtin(global_invocation_id) lane: vec3u) {
-    let factor = vec4f(step[0].x);
-    let term = vec4f(step[0].y);
+    let factor = vec4f(chain[0].x);
+    let term = vec4f(chain[0].y);
     let start = f32(lane.x % 64u) / 64.0;
     var s = vec4f(start, start + 1.0, start + 2.0, start + 3.0);
     var t = -s;

@@ -419,13 +419,13 @@ impl Kernels {
     /// `sums[lane]` = the sum of two chains of `rounds` * [`FMA_STEPS`] steps `s = s * factor + term`, four wide, which
     /// begin at plus and at minus (`lane` % 64) / 64 + (0, 1, 2, 3)
     ///
-    /// `step`: factor and term, f32; `sums`: (lanes, 4) flat, f32, for whole workgroups of 64 lanes.
-    pub fn fma_ceiling(&self, rounds: u32, step: &Tensor, sums: &Tensor) -> Vec<Dispatch> {
+    /// `chain`: factor and term, f32; `sums`: (lanes, 4) flat, f32, for whole workgroups of 64 lanes.
+    pub fn fma_ceiling(&self, rounds: u32, chain: &Tensor, sums: &Tensor) -> Vec<Dispatch> {
         let n_lanes = sums.width() / 4;
         assert!(n_lanes.is_multiple_of(LANES as usize), "fma_ceiling runs whole workgroups");
         let constants = [("WG_SIZE", f64::from(LANES)), ("ROUNDS", f64::from(rounds))];
         let grid = [workgroups(n_lanes, LANES as usize), Axis::Fixed(1), Axis::Fixed(1)];
-        vec![self.dispatch(fma_ceiling, "fma_ceiling", &constants, &[step.into(), sums.into()], grid)]
+        vec![self.dispatch(fma_ceiling, "fma_ceiling", &constants, &[chain.into(), sums.into()], grid)]
     }
 }
 

@@ -176,7 +176,7 @@ mod tests {
         let kernels = Kernels::new(&gpu, &Config::preset("tiny").expect("there is one"), 1);
         let tensor = |name, width| block_on(Tensor::whole(&gpu, name, 1, width, Format::F32)).expect("room");
         let mut plan = Plan::default();
-        plan.run(kernels.fma_ceiling(16, &tensor("step", 2), &tensor("sums", 4 * 1024)));
+        plan.run(kernels.fma_ceiling(16, &tensor("chain", 2), &tensor("sums", 4 * 1024)));
         let plans = [plan];
         let step = StepSize { rows: 1, outputs: 0, positions: 1 };
 

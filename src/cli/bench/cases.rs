@@ -84,9 +84,9 @@ pub(super) fn ceilings(is_software: bool) -> [Case; 2] {
     let rounds = 64;
     let fma = move |bench: &mut Workbench| {
         let (factor, term) = (0.999, 0.001);
-        let step = bench.floats("step", 1, 2, &[factor, term])?;
+        let chain = bench.floats("chain", 1, 2, &[factor, term])?;
         let sums = bench.zeros("sums", 1, 4 * n_lanes, Format::F32)?;
-        let plans = vec![plan([bench.kernels.fma_ceiling(rounds, &step, &sums)])];
+        let plans = vec![plan([bench.kernels.fma_ceiling(rounds, &chain, &sums)])];
         let lane = |lane| {
             let sums = reference::fma_ceiling(lane, rounds * FMA_STEPS, factor, term);
             (0..4).map(move |i| (0, 4 * lane + i, sums[i]))
