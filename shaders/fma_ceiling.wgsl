@@ -19,7 +19,22 @@ fn fma_ceiling(@builtin(global_invocation_id) lane: vec3u) {
     var s = vec4f(start, start + 1.0, start + 2.0, start + 3.0);
     var t = -s;
     for (var round = 0u; round < ROUNDS; round++) {
-        for (var i = 0u; i < STEPS; i++) {
+        // Written out by eights: few drivers unroll 64 steps by themselves.
+        for (var i = 0u; i < STEPS; i += 8u) {
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
+            s = fma(s, factor, term);
+            t = fma(t, factor, term);
             s = fma(s, factor, term);
             t = fma(t, factor, term);
         }
