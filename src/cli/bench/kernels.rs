@@ -192,7 +192,9 @@ fn entries(outcomes: &[Outcome]) -> Vec<Entry> {
 }
 
 fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let header = ["kernel", "shape", "rows", "positions", "µs", "GB/s", "% read", "GFLOP/s", "% fma"];
+    // What suits the device suits the column.
+    let (unit, gigaflops) = if ceilings.fma < 1000.0 { ("GFLOP/s", 1.0) } else { ("TFLOP/s", 1000.0) };
+    let header = ["kernel", "shape", "rows", "positions", "µs", "GB/s", "% read", unit, "% fma"];
     let row = |outcome: &Outcome| {
         let case = &outcome.case;
         let time = match outcome.fault {
@@ -207,7 +209,7 @@ fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcom
             time,
             number(outcome.gigabytes()),
             number(ceilings.of_read(outcome)),
-            number(outcome.gigaflops()),
+            number(outcome.gigaflops().map(|rate| rate / gigaflops)),
             number(ceilings.of_fma(outcome)),
         ]
     };
@@ -219,10 +221,10 @@ fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcom
     let Ceilings { read, fma } = ceilings;
     writeln!(
         std::io::stdout(),
-        "{}; {clock} clock; ceilings: read {} GB/s, fma {} GFLOP/s",
+        "{}; {clock} clock; ceilings: read {} GB/s, fma {} {unit}",
         gpu.info(),
         number(Some(*read)),
-        number(Some(*fma))
+        number(Some(fma / gigaflops))
     )?;
     Ok(())
 }

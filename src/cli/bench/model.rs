@@ -211,6 +211,7 @@ async fn decode(
     };
     let config = model.config();
     let bytes = Weights::bytes_per_token(config) + Cache::bytes(config, 1, depth + 1);
+    session.add(format!("{name}, reads"), "bytes", Some(bytes as f64));
     session.add(&name, "tok/s", seconds.map(f64::recip));
     session.add(format!("{name}, memory"), "GB/s", seconds.map(|seconds| bytes as f64 / seconds / 1e9));
     Ok(())
