@@ -68,6 +68,7 @@ fn variants(text: &str, product: Option<&str>) -> Vec<BTreeMap<&'static str, f64
 
 /// WebGPU's names of the features that a shader uses, and wgpu's own of the one that WebGPU lacks.
 fn features(text: &str) -> Vec<&'static str> {
-    let uses = [("enable f16;", "shader-f16"), ("subgroup_invocation_id", "subgroups"), ("coop_mat", "cooperative-matrix")];
+    let uses =
+        [("enable f16;", "shader-f16"), ("subgroup_invocation_id", "subgroups"), ("coop_mat", "cooperative-matrix")];
     uses.into_iter().filter(|(word, _)| text.contains(word)).map(|(_, feature)| feature).collect()
 }

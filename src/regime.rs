@@ -106,11 +106,7 @@ impl Geometry {
                 // With many rows a lane has enough to do while it waits, and no registers to spare.
                 let depths = depths.take_while(|&depth| depth > 1).filter(|depth| regime.rows * depth <= 4);
                 let depth = depths.into_iter().find(fits).unwrap_or(1);
-                vec![
-                    ("WG_SIZE", f64::from(self.vector.lanes)),
-                    ("ROWS", regime.rows as f64),
-                    ("DEPTH", depth as f64),
-                ]
+                vec![("WG_SIZE", f64::from(self.vector.lanes)), ("ROWS", regime.rows as f64), ("DEPTH", depth as f64)]
             }
             Product::Tile => Vec::new(),
             Product::Cooperative16 | Product::Cooperative8 => {

@@ -32,9 +32,8 @@ const TOLERANCE: f32 = 5e-4;
 pub async fn multiplies_rightly(gpu: &Gpu, product: Product) -> Result<bool> {
     let seed = RandomState::new().hash_one(0);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut numbers = |count: usize| -> Vec<f16> {
-        (0..count).map(|_| f16::from_f32(random.random_range(-1.0..1.0))).collect()
-    };
+    let mut numbers =
+        |count: usize| -> Vec<f16> { (0..count).map(|_| f16::from_f32(random.random_range(-1.0..1.0))).collect() };
 
     let config = Config { n_embd: INPUTS, vocab_size: FEATURES, ..Config::default() };
     let kernels = Kernels::new(gpu, &config, config.n_positions, Geometry::for_adapter(gpu.info()));

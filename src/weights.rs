@@ -245,11 +245,7 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
     }
 
     /// Uploads a matrix panel by panel; `runs` says where the checkpoint has the row of a feature.
-    async fn fill<'v, 'a: 'v>(
-        &mut self,
-        matrix: &Matrix,
-        runs: impl Fn(usize) -> Runs<'v, 'a>,
-    ) -> Result<()> {
+    async fn fill<'v, 'a: 'v>(&mut self, matrix: &Matrix, runs: impl Fn(usize) -> Runs<'v, 'a>) -> Result<()> {
         let width = padded(matrix.inputs());
         let mut rows = Vec::with_capacity(PANEL_FEATURES * width);
         let mut panel = Vec::with_capacity(PANEL_FEATURES * width);

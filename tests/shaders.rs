@@ -104,7 +104,8 @@ fn the_table_of_shaders_is_the_folder() {
     let shared = files(&folder.join("shared"))
         .into_iter()
         .map(|name| std::fs::read_to_string(folder.join("shared").join(name + ".wgsl")).expect("a shared file"));
-    let imports: BTreeSet<_> = IMPORTS.iter().flat_map(|import| import.text.files()).map(|&text| text.to_owned()).collect();
+    let imports: BTreeSet<_> =
+        IMPORTS.iter().flat_map(|import| import.text.files()).map(|&text| text.to_owned()).collect();
     assert_eq!(shared.collect::<BTreeSet<_>>(), imports);
 
     for (name, text, entry_points) in stitched() {
@@ -150,12 +151,13 @@ fn shared_structs_have_one_layout() {
         for (struct_name, on_host, size) in [&row, &step] {
             let mut types = module.types.iter();
             let Some((_, found)) = types.find(|(_, ty)| ty.name.as_deref() == Some(struct_name)) else { continue };
-            let TypeInner::Struct { members, span } = &found.inner else { panic!("{struct_name} is a struct in {name}") };
+            let TypeInner::Struct { members, span } = &found.inner else {
+                panic!("{struct_name} is a struct in {name}")
+            };
             assert_eq!(*span as usize, *size, "the size of {struct_name} in {name}");
             let fields = members.iter();
-            let in_shader: Vec<_> = fields
-                .map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize))
-                .collect();
+            let in_shader: Vec<_> =
+                fields.map(|member| (member.name.as_deref().unwrap_or_default(), member.offset as usize)).collect();
             assert_eq!(in_shader, *on_host, "the fields of {struct_name} in {name}");
         }
     }

@@ -24,7 +24,13 @@ impl Shader {
     pub fn products(&self, specialisation: Specialisation) -> &'static [Product] {
         let multiplies = self.text.lines().any(|line| line == "#import product");
         let has_units = specialisation.f16 && specialisation.subgroups;
-        &Product::ALL[..if !multiplies { 1 } else if !has_units { 2 } else { 4 }]
+        &Product::ALL[..if !multiplies {
+            1
+        } else if !has_units {
+            2
+        } else {
+            4
+        }]
     }
 }
 
@@ -63,8 +69,20 @@ impl Text {
     fn choose(&self, specialisation: Specialisation, product: Product) -> &'static str {
         match self {
             Self::Always(text) => text,
-            Self::F16([with, without]) => if specialisation.f16 { with } else { without },
-            Self::Subgroups([with, without]) => if specialisation.subgroups { with } else { without },
+            Self::F16([with, without]) => {
+                if specialisation.f16 {
+                    with
+                } else {
+                    without
+                }
+            }
+            Self::Subgroups([with, without]) => {
+                if specialisation.subgroups {
+                    with
+                } else {
+                    without
+                }
+            }
             Self::Product(texts) => texts[product as usize],
         }
     }

@@ -78,13 +78,7 @@ pub fn f16_tensor(gpu: &Gpu, name: &str, rows: usize, width: usize, values: &[f3
 }
 
 /// A matrix in panels, from a function of feature and input, in as many parts as the GPU needs.
-pub fn matrix(
-    gpu: &Gpu,
-    name: &str,
-    features: usize,
-    inputs: usize,
-    number: impl Fn(usize, usize) -> f32,
-) -> Matrix {
+pub fn matrix(gpu: &Gpu, name: &str, features: usize, inputs: usize, number: impl Fn(usize, usize) -> f32) -> Matrix {
     let matrix = block_on(Matrix::new(gpu, name, features, inputs)).expect("room for a small matrix");
     let number = |feature: usize, input: usize| {
         if feature < features && input < inputs { number(feature, input) } else { 0.0 }

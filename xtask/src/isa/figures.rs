@@ -80,7 +80,10 @@ impl Figures {
         match self.product.as_deref() {
             // Fewer would not keep enough loads under way to fill the memory's bandwidth.
             Some("vector") if self.binary.waves < 8 => {
-                faults.push(format!("{} waves a SIMD are fewer than the 8 that hide memory's latency", self.binary.waves));
+                faults.push(format!(
+                    "{} waves a SIMD are fewer than the 8 that hide memory's latency",
+                    self.binary.waves
+                ));
             }
             Some(product) if product.starts_with("cooperative") => faults.extend(self.cooperative_faults()),
             _ => {}
