@@ -82,6 +82,15 @@ impl Cache {
         position
     }
 
+    /// Takes the next `count` positions of a slot.
+    ///
+    /// # Panics
+    /// As [`Cache::push`].
+    pub fn skip(&mut self, slot: usize, count: usize) {
+        assert!(self.lengths[slot] + count <= self.n_positions, "slot {slot} has room for {count} more positions");
+        self.lengths[slot] += count;
+    }
+
     /// Forgets what follows the first `length` positions of a slot.
     pub fn truncate(&mut self, slot: usize, length: usize) {
         self.lengths[slot] = self.lengths[slot].min(length);

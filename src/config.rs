@@ -134,7 +134,24 @@ const ABSURD_LAYERS: usize = 1 << 12;
 /// A lane of attention's workgroups takes eight dimensions, and a workgroup has at most 256 lanes on some GPUs.
 const LARGEST_HEAD: usize = 8 * 256;
 
+/// The sizes that benchmarks know by name: GPT-J-6B, a model of 1.1 billion parameters with the same heads, and one for
+/// software drivers.
+const PRESETS: [(&str, &str); 3] = [
+    ("6b", r#"{"model_type": "gptj"}"#),
+    ("1b", r#"{"model_type": "gptj", "n_embd": 2048, "n_layer": 16, "n_head": 8}"#),
+    (
+        "tiny",
+        r#"{"model_type": "gptj", "vocab_size": 1000, "n_embd": 256, "n_layer": 4, "n_head": 4, "eos_token_id": null}"#,
+    ),
+];
+
 impl Config {
+    /// The sizes of this name: `6b` is GPT-J-6B; `1b` and `tiny` are smaller.
+    pub fn preset(name: &str) -> Option<Self> {
+        let (_, text) = PRESETS.into_iter().find(|(preset, _)| *preset == name)?;
+        Some(Self::parse(text, Path::new(name)).expect("the presets are possible"))
+    }
+
     /// Reads and checks the text of a `config.json`; `path` is for messages.
     ///
     /// # Errors
@@ -314,6 +331,15 @@ mod tests {
         assert_eq!(config.parameter_count(), 6_050_882_784);
         assert_eq!((config.head_dim(), config.rotary_dim, config.n_inner), (256, 64, 16_384));
         assert_eq!(config.eos_token_ids, [50_256]);
+    }
+
+    #[test]
+    fn presets_have_the_sizes_of_their_names() {
+        let parameters = ["6b", "1b", "tiny"].map(|name| Config::preset(name).expect(name).parameter_count());
+        assert_eq!(parameters[0], 6_050_882_784);
+        assert!((1_000_000_000..1_200_000_000).contains(&parameters[1]), "{parameters:?}");
+        assert!(parameters[2] < 10_000_000, "{parameters:?}");
+        assert_eq!(Config::preset("7b"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::gpu::{
-    Axis, Binding, Dispatch, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
+    Axis, Binding, Dispatch, Format, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
 };
 use crate::regime::{Geometry, Regime, n_splits, split};
 use crate::weights::{LayerNorm, Linear, Matrix};
@@ -37,6 +37,9 @@ shaders! {
     block_out: &["block_out"];
     lm_head: &["lm_head"];
     argmax: &["argmax"];
+    fill_random: &["fill_random"];
+    read_ceiling: &["read_ceiling"];
+    fma_ceiling: &["fma_ceiling"];
 }
 
 macro_rules! shared {
@@ -102,8 +105,8 @@ pub struct StepHeader {
 /// Lanes of the kernels that take a row or an output a workgroup.
 const ROW_LANES: u32 = 256;
 
-/// Lanes of `merge_attention`, which takes a head of a row a workgroup.
-const HEAD_LANES: u32 = 64;
+/// Lanes of the kernels that many workgroups of run at once.
+const LANES: u32 = 64;
 
 /// The launchers, for one model on one GPU.
 #[derive(Clone)]
@@ -342,7 +345,7 @@ impl Kernels {
         let mut constants = self.activation_constants(activations).to_vec();
         let split = split(&self.config);
         constants.extend([
-            ("WG_SIZE", f64::from(HEAD_LANES)),
+            ("WG_SIZE", f64::from(LANES)),
             ("SPLIT", split as f64),
             ("N_SPLITS", self.n_splits() as f64),
         ]);
@@ -383,6 +386,66 @@ impl Kernels {
         vec![self.dispatch(argmax, "argmax", &constants, &[logits.into(), tokens.into()], grid)]
     }
 }
+
+/// Workgroups of the ceilings and of `fill_random` at most: enough for any GPU, and each has something to do.
+const MANY_WORKGROUPS: usize = 4096;
+
+/// What no exclusive or of random numbers is, all but surely.
+pub const NEEDLE: u32 = 0x5EED_0BAD;
+
+/// What benchmarks need beside the kernels of the pass.
+impl Kernels {
+    /// `values[row, i]` = a pseudo-random multiple of `scale` / 1024 between `-scale` and `scale`, which depends on
+    /// nothing but the seed, the row and `i`
+    ///
+    /// `seed`: one number; `values`: any rows, f16. A `scale` that is a power of two gives values that f16 holds exactly.
+    pub fn fill_random(&self, seed: &Tensor, scale: f32, values: &Tensor) -> Vec<Dispatch> {
+        assert_eq!(values.format(), Format::F16, "fill_random fills f16");
+        let launch = |part: &Part| {
+            let constants = [
+                ("WG_SIZE", f64::from(LANES)),
+                ("WIDTH", values.width() as f64),
+                ("N_ROWS", part.rows as f64),
+                ("FIRST_ROW", part.first_row as f64),
+                ("SCALE", f64::from(scale)),
+            ];
+            let grid = [Axis::Fixed(part.rows.min(MANY_WORKGROUPS) as u32), Axis::Fixed(1), Axis::Fixed(1)];
+            self.dispatch(fill_random, "fill_random", &constants, &[seed.into(), part.into()], grid)
+        };
+        values.parts().iter().map(launch).collect()
+    }
+
+    /// Reads all of `data` as fast as it can; `found[0]` becomes 1 where the exclusive or of some lane's 16-byte loads is
+    /// [`NEEDLE`] four times.
+    ///
+    /// `data`: any rows; `found`: one number.
+    pub fn read_ceiling(&self, data: &Tensor, found: &Tensor) -> Vec<Dispatch> {
+        let launch = |part: &Part| {
+            let n_loads = part.rows * data.row_bytes() / 16;
+            let constants =
+                [("WG_SIZE", f64::from(ROW_LANES)), ("N_LOADS", n_loads as f64), ("NEEDLE", f64::from(NEEDLE))];
+            let n_workgroups = n_loads.div_ceil(ROW_LANES as usize).min(MANY_WORKGROUPS);
+            let grid = [Axis::Fixed(n_workgroups as u32), Axis::Fixed(1), Axis::Fixed(1)];
+            self.dispatch(read_ceiling, "read_ceiling", &constants, &[part.into(), found.into()], grid)
+        };
+        data.parts().iter().map(launch).collect()
+    }
+
+    /// `sums[lane]` = the sum of two chains of `rounds` * [`FMA_STEPS`] steps `s = s * factor + term`, four wide, which
+    /// begin at plus and at minus (`lane` % 64) / 64 + (0, 1, 2, 3)
+    ///
+    /// `chain`: factor and term, f32; `sums`: (lanes, 4) flat, f32, for whole workgroups of 64 lanes.
+    pub fn fma_ceiling(&self, rounds: u32, chain: &Tensor, sums: &Tensor) -> Vec<Dispatch> {
+        let n_lanes = sums.width() / 4;
+        assert!(n_lanes.is_multiple_of(LANES as usize), "fma_ceiling runs whole workgroups");
+        let constants = [("WG_SIZE", f64::from(LANES)), ("ROUNDS", f64::from(rounds))];
+        let grid = [workgroups(n_lanes, LANES as usize), Axis::Fixed(1), Axis::Fixed(1)];
+        vec![self.dispatch(fma_ceiling, "fma_ceiling", &constants, &[chain.into(), sums.into()], grid)]
+    }
+}
+
+/// Steps of a round of `fma_ceiling`.
+pub const FMA_STEPS: u32 = 64;
 
 fn cache_constants(cache: &Cache) -> [(&'static str, f64); 2] {
     [("N_POSITIONS", cache.room() as f64), ("N_SLOTS", cache.n_slots() as f64)]

@@ -39,7 +39,8 @@
 //! | [`self_test`] | whether the GPU's matrix units can be trusted |
 //! | [`config`], [`error`] | the model's sizes; what can go wrong |
 //!
-//! [`reference`](mod@reference) holds the same kernels as plain loops on the CPU: the oracle of the tests.
+//! [`reference`](mod@reference) holds the same kernels as plain loops on the CPU: the oracle of the tests. [`synthetic`]
+//! makes weights of any size from a seed, for measuring without a checkpoint.
 
 pub mod cache;
 pub mod checkpoint;
@@ -53,9 +54,11 @@ pub mod reference;
 pub mod regime;
 pub mod sampler;
 pub mod self_test;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 
+pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use error::{Error, Result};

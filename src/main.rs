@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
+        Command::Bench(bench) => cli::bench::run(&bench, gpu, start),
         Command::Completions { shell } => {
             // Straight to standard output it would panic where the reader is gone.
             let mut script = Vec::new();

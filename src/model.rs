@@ -132,6 +132,37 @@ struct Scratch {
     logits: Tensor,
 }
 
+/// Memory for everything but the weights, and what was found out about the GPU.
+struct Room {
+    config: Config,
+    cache: Cache,
+    scratch: Scratch,
+    readbacks: [Readback; 2],
+    geometry: Geometry,
+    matrix_units: Option<MatrixUnits>,
+}
+
+impl Room {
+    async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {
+        options.check()?;
+        let cache = Cache::new(gpu, config, options.n_slots, config.n_positions).await?;
+        let scratch = Scratch::new(gpu, config, options).await?;
+        let bytes = scratch.logits.row_bytes() as u64;
+        let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
+        let mut geometry = Geometry::for_adapter(gpu.info());
+        geometry.vector = options.vector.unwrap_or(geometry.vector);
+        let mut matrix_units = None;
+        if let Some(&product) = gpu.cooperative_products().first()
+            && geometry.vector.limit < usize::MAX
+        {
+            let right = self_test::multiplies_rightly(gpu, product).await?;
+            geometry.many = if right { product } else { geometry.many };
+            matrix_units = Some(if right { MatrixUnits::Used } else { MatrixUnits::Wrong });
+        }
+        Ok(Self { config: config.clone(), cache, scratch, readbacks, geometry, matrix_units })
+    }
+}
+
 /// Records one block: `x += attention(ln_1(x)) + mlp(ln_1(x))`.
 fn record_block(k: &Kernels, s: &Scratch, block: &Block, cache: (&Cache, &Tensor)) -> Plan {
     let mut plan = Plan::default();
@@ -174,39 +205,34 @@ impl Model {
         options: &LoadOptions,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self> {
-        let config = checkpoint.config().clone();
-        options.check()?;
-        let n_positions = config.n_positions;
         // Where these do not fit, the user hears of it before the long upload.
-        let cache = Cache::new(gpu, &config, options.n_slots, n_positions).await?;
-        let scratch = Scratch::new(gpu, &config, options).await?;
-        let bytes = scratch.logits.row_bytes() as u64;
-        let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
+        let room = Room::new(gpu, checkpoint.config(), options).await?;
         let weights = Weights::load(gpu, checkpoint, &mut progress).await?;
-        let mut geometry = Geometry::for_adapter(gpu.info());
-        geometry.vector = options.vector.unwrap_or(geometry.vector);
-        let mut matrix_units = None;
-        if let Some(&product) = gpu.cooperative_products().first()
-            && geometry.vector.limit < usize::MAX
-        {
-            let right = self_test::multiplies_rightly(gpu, product).await?;
-            geometry.many = if right { product } else { geometry.many };
-            matrix_units = Some(if right { MatrixUnits::Used } else { MatrixUnits::Wrong });
-        }
-        let kernels = Kernels::new(gpu, &config, n_positions, geometry);
+        Self::furnish(gpu, room, weights)
+    }
+
+    /// A model of this configuration with weights that are on the GPU already.
+    ///
+    /// # Errors
+    /// Where an option is out of range, or the GPU cannot hold the model.
+    pub async fn new(gpu: &Gpu, config: &Config, weights: Weights, options: &LoadOptions) -> Result<Self> {
+        Self::furnish(gpu, Room::new(gpu, config, options).await?, weights)
+    }
+
+    fn furnish(gpu: &Gpu, room: Room, weights: Weights) -> Result<Self> {
+        let Room { config, cache, scratch, readbacks, geometry, matrix_units } = room;
+        let kernels = Kernels::new(gpu, &config, cache.n_positions(), geometry);
         let mut argmax = Plan::default();
         argmax.run(kernels.argmax(&scratch.logits, &scratch.tokens));
-        let gpu = gpu.clone();
-        let (bodies, heads) = (Vec::new(), Vec::new());
         let mut model = Self {
-            gpu,
+            gpu: gpu.clone(),
             config,
             weights,
             cache,
             scratch,
             kernels,
-            bodies,
-            heads,
+            bodies: Vec::new(),
+            heads: Vec::new(),
             argmax,
             readbacks,
             ahead: None,
@@ -216,6 +242,11 @@ impl Model {
         model.prepare(1, 1);
         model.gpu.check()?;
         Ok(model)
+    }
+
+    /// Gives the weights back, for another model.
+    pub fn into_weights(self) -> Weights {
+        self.weights
     }
 
     /// Records what steps of so many rows and outputs need, where it is not yet.
@@ -271,9 +302,19 @@ impl Model {
         self.cache.truncate(slot, length);
     }
 
-    /// Launches of one decoded token.
-    pub fn launches(&self) -> usize {
-        self.body(1).chain(self.head(1)).chain([&self.argmax]).map(|plan| plan.dispatches().len()).sum()
+    /// Takes the next `count` positions of a slot without computing anything; their keys and values are whatever the
+    /// cache holds. For measuring at a depth without the way there.
+    ///
+    /// # Panics
+    /// Where the slot has no room for them.
+    pub fn skip(&mut self, slot: usize, count: usize) {
+        self.cache.skip(slot, count);
+    }
+
+    /// Launches of a step of so many rows with one most likely token at its end.
+    pub fn launches(&mut self, n_rows: usize) -> usize {
+        self.prepare(n_rows, 1);
+        self.body(n_rows).chain(self.head(1)).chain([&self.argmax]).map(|plan| plan.dispatches().len()).sum()
     }
 
     /// Appends `tokens` to a slot's sequence and returns the logits that follow the last one, vocab_size of them.
@@ -287,7 +328,7 @@ impl Model {
         let submitted = self.launch(slot, tokens, Wanted::Logits)?;
         if let Some(row) = self.next_row(slot) {
             let (slot, position, wanted) = (slot, row.position as usize, Wanted::Logits);
-            let work = Work::Encoded(self.encode(None, &[row], 0, wanted));
+            let work = Work::Encoded(self.encode(None, &[row], &[0], wanted));
             self.ahead = Some(Ahead { slot, position, wanted, work });
         }
         let mut logits = submitted.take().await?;
@@ -306,7 +347,7 @@ impl Model {
         let submitted = self.launch(slot, tokens, Wanted::Token)?;
         if let Some(row) = self.next_row(slot).filter(|_| go_on) {
             let (slot, position, wanted) = (slot, row.position as usize, Wanted::Token);
-            let work = Work::Submitted(self.encode(None, &[row], 0, wanted).submit(), None);
+            let work = Work::Submitted(self.encode(None, &[row], &[0], wanted).submit(), None);
             self.ahead = Some(Ahead { slot, position, wanted, work });
         }
         let token = submitted.take::<u32>().await?[0];
@@ -352,15 +393,15 @@ impl Model {
             submission.submit();
         }
         let rows = self.append(slot, last.len());
-        Ok(self.encode(Some(last), &rows, last.len() as u32 - 1, wanted).submit())
+        Ok(self.encode(Some(last), &rows, &[last.len() as u32 - 1], wanted).submit())
     }
 
-    /// Encodes a step that gives what is wanted of the row `output`. The rows' tokens are `tokens`, or those that are
-    /// in place when it runs.
-    fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], output: u32, wanted: Wanted) -> Encoded {
-        self.prepare(rows.len(), 1);
-        let (mut submission, step) = self.begin(tokens, rows, &[output]);
-        submission.run(self.body(rows.len()).chain(self.head(1)), step);
+    /// Encodes a step that gives what is wanted of the rows `outputs`; logits of the first of them. The rows' tokens are
+    /// `tokens`, or those that are in place when it runs.
+    fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32], wanted: Wanted) -> Encoded {
+        self.prepare(rows.len(), outputs.len());
+        let (mut submission, step) = self.begin(tokens, rows, outputs);
+        submission.run(self.body(rows.len()).chain(self.head(outputs.len())), step);
         self.readbacks.swap(0, 1);
         match wanted {
             Wanted::Logits => {
@@ -369,10 +410,41 @@ impl Model {
             }
             Wanted::Token => {
                 submission.run([&self.argmax], step);
-                submission.read(&self.scratch.tokens, Format::U32.bytes(), &self.readbacks[0]);
+                let bytes = outputs.len() as u64 * Format::U32.bytes();
+                submission.read(&self.scratch.tokens, bytes, &self.readbacks[0]);
             }
         }
         submission.encode()
+    }
+
+    /// Appends one token to each of some sequences, given by their slots, and returns the most likely next token of each.
+    /// A step takes up to 32 of them, so that the weights serve every sequence.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub async fn most_likely_of_each(&mut self, next: &[(usize, u32)]) -> Result<Vec<u32>> {
+        for &(slot, token) in next {
+            self.check_tokens(slot, &[token])?;
+        }
+        self.ahead = None;
+        let mut most_likely = Vec::new();
+        for next in next.chunks(SPLIT_ROWS) {
+            let rows: Vec<Row> = next.iter().flat_map(|&(slot, _)| self.append(slot, 1)).collect();
+            let tokens: Vec<u32> = next.iter().map(|&(_, token)| token).collect();
+            let outputs: Vec<u32> = (0..rows.len() as u32).collect();
+            let submitted = self.encode(Some(&tokens), &rows, &outputs, Wanted::Token).submit();
+            most_likely.extend(submitted.take::<u32>().await?);
+        }
+        Ok(most_likely)
+    }
+
+    /// The host's part of [`Model::most_likely`]: hands the work to the GPU and returns while it is under way. What is
+    /// returned gives the token.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub fn submit_most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<Submitted> {
+        self.launch(slot, tokens, Wanted::Token)
     }
 
     fn check_tokens(&self, slot: usize, tokens: &[u32]) -> Result<()> {

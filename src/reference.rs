@@ -142,6 +142,11 @@ impl LayerCache {
         &self.vectors
     }
 
+    /// All vectors, for filling the cache at once with numbers that f16 holds.
+    pub fn vectors_mut(&mut self) -> &mut [f32] {
+        &mut self.vectors
+    }
+
     fn start(&self, slot: usize, head: usize, position: usize) -> usize {
         ((slot * self.config.n_head + head) * self.n_positions + position) * self.config.head_dim()
     }
@@ -192,4 +197,28 @@ pub fn attention(rows: &[Row], q: &[f32], keys: &LayerCache, values: &LayerCache
 /// The first index of the largest logit of each output; `logits`: (outputs, vocab_size).
 pub fn argmax(logits: &[f32], vocab_size: usize) -> Vec<u32> {
     logits.chunks_exact(vocab_size).map(crate::sampler::argmax).collect()
+}
+
+/// Elements of a tensor of any width: element `row * width + i` is what `fill_random` makes of it.
+pub fn fill_random(seed: u32, scale: f32, elements: std::ops::Range<usize>) -> Vec<f32> {
+    let pcg = |number: u32| {
+        let state = number.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+        (word >> 22) ^ word
+    };
+    let start = pcg(seed);
+    let value = |element: usize| {
+        let bits = pcg(start.wrapping_add(element as u32));
+        f16::from_f32(((bits >> 21) as f32 - 1024.0) / 1024.0 * scale).to_f32()
+    };
+    elements.map(value).collect()
+}
+
+/// One lane's four sums of `fma_ceiling` after so many steps.
+pub fn fma_ceiling(lane: usize, steps: u32, factor: f32, term: f32) -> [f32; 4] {
+    [0.0, 1.0, 2.0, 3.0].map(|offset| {
+        let start = (lane % 64) as f64 / 64.0 + offset;
+        let advance = |sum: f64, _| sum * f64::from(factor) + f64::from(term);
+        ((0..steps).fold(start, advance) + (0..steps).fold(-start, advance)) as f32
+    })
 }

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use common::{assert_close, block_on, gpu, open};
 use gptj::gpu::{Gpu, GpuOptions};
 use gptj::regime::VectorShape;
-use gptj::{Budget, Checkpoint, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions};
+use gptj::{
+    Budget, Checkpoint, Config, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions,
+};
 use safetensors::SafeTensors;
 
 /// Of a stage's largest number: 2^-10 for a driver that rounds the cache towards zero, twice that for passing through
@@ -198,7 +200,7 @@ fn small_bindings_change_nothing() {
     let [whole, in_parts] = [gpu, small].map(|gpu| {
         let mut model = load(&gpu, "shakespeare", LoadOptions { chunk: 32, ..LoadOptions::default() });
         let tokens = prompt(20, model.config().vocab_size);
-        (block_on(model.logits(0, &tokens)).expect("the GPU works"), model.launches())
+        (block_on(model.logits(0, &tokens)).expect("the GPU works"), model.launches(1))
     });
     assert_eq!(in_parts.1, whole.1, "block_in does not fit one binding, but two");
     assert_eq!(in_parts.0, whole.0);
@@ -258,4 +260,56 @@ fn end_of_text_ends_the_text() {
     while block_on(generation.next()).expect("the GPU works").is_some() {}
     assert_eq!(generation.tokens(), &reference.greedy[..length]);
     assert_eq!(generation.finish_reason(), Some(FinishReason::Stop));
+}
+
+/// Sequences that decode together get the tokens that each gets alone.
+#[test]
+fn a_batch_is_its_sequences() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, "tiny", LoadOptions { n_slots: 11, ..LoadOptions::default() });
+    let prompts: Vec<_> =
+        (0..11).map(|slot| prompt(40, model.config().vocab_size)[slot..2 * slot + 3].to_vec()).collect();
+    let alone: Vec<u32> = prompts
+        .iter()
+        .map(|prompt| {
+            let token = block_on(model.most_likely(0, prompt, false)).expect("the GPU works");
+            model.truncate(0, 0);
+            token
+        })
+        .collect();
+    let mut next = Vec::new();
+    for (slot, prompt) in prompts.iter().enumerate() {
+        let (last, start) = prompt.split_last().expect("no prompt is empty");
+        block_on(model.logits(slot, start)).expect("the GPU works");
+        next.push((slot, *last));
+    }
+    assert_eq!(block_on(model.most_likely_of_each(&next)).expect("the GPU works"), alone);
+}
+
+/// Made-up weights are as large as real ones, and what comes of them is finite.
+#[test]
+fn synthetic_weights_make_a_model() {
+    let Some(gpu) = gpu() else { return };
+    let config = Config::preset("tiny").expect("there is one");
+    let logits = [1, 1, 2].map(|seed| {
+        let weights = block_on(gptj::synthetic::weights(&gpu, &config, seed)).expect("they fit");
+        let options = LoadOptions { chunk: 32, ..LoadOptions::default() };
+        let mut model = block_on(Model::new(&gpu, &config, weights, &options)).expect("it fits");
+        block_on(model.logits(0, &prompt(20, config.vocab_size))).expect("the GPU works")
+    });
+    assert!(logits[0].iter().all(|logit| logit.is_finite()));
+    assert_eq!(logits[0], logits[1]);
+    assert_ne!(logits[0], logits[2]);
+}
+
+/// A rehearsal has every dispatch and bind group of the real thing, and next to no memory.
+#[test]
+fn a_rehearsal_takes_no_memory() {
+    let Some(gpu) = open(&GpuOptions { rehearsal: true, ..GpuOptions::default() }) else { return };
+    let config = Config::preset("6b").expect("there is one");
+    let weights = block_on(gptj::synthetic::weights(&gpu, &config, 0)).expect("they fit");
+    let mut model = block_on(Model::new(&gpu, &config, weights, &LoadOptions::default())).expect("it fits");
+    assert!(gpu.created().buffer_bytes < 64 << 20);
+    assert!(gpu.created().bind_groups >= model.launches(1), "one a dispatch");
+    block_on(model.most_likely(0, &[1, 2, 3], true)).expect("the GPU works");
 }

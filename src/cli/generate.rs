@@ -15,7 +15,7 @@ use gptj::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{ModelArguments, cache_dir, note, print_json};
+use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
 
 /// Continue a prompt.
 ///
@@ -146,6 +146,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
     let start = Instant::now();
     let mut model = load(&checkpoint, gpu).await?;
     let load_time = start.elapsed();
+    note_wrong_matrix_units(&model);
     let gpu = model.gpu().clone();
     let adapter = gpu.info();
 
@@ -171,9 +172,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
         if is_first {
             first_token_time = program_start.elapsed();
             // By now every kernel has run, and the reader has something to read.
-            if let Err(error) = gpu.save_pipelines() {
-                note(&format!("note: the next start will be no faster: {error}"));
-            }
+            keep_pipelines(&gpu);
         }
     }
     let outcome = Outcome {

@@ -1,5 +1,6 @@
 //! The commands and their arguments, and what several commands share.
 
+pub(crate) mod bench;
 pub(crate) mod devices;
 pub(crate) mod generate;
 pub(crate) mod info;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
-use gptj::{Checkpoint, Result, Selector, Tokenizer};
+use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
     Info(info::Info),
+    Bench(bench::Bench),
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete in.
@@ -50,7 +52,7 @@ pub(crate) enum Command {
 }
 
 /// The model to use.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct ModelArguments {
     /// A Hugging Face model directory. Without it, the built-in Shakespeare model.
     #[arg(long, short, value_name = "DIR")]
@@ -92,6 +94,24 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
     match std::env::var_os("GPTJ_CACHE_DIR") {
         Some(path) => (!path.is_empty()).then(|| path.into()),
         None => Some(etcetera::base_strategy::choose_native_strategy().ok()?.cache_dir().join("gptj")),
+    }
+}
+
+/// Keeps compiled kernels for the next start.
+pub(crate) fn keep_pipelines(gpu: &Gpu) {
+    if let Err(error) = gpu.save_pipelines() {
+        note(&format!("note: the next start will be no faster: {error}"));
+    }
+}
+
+/// Says so where the matrix units of a model's GPU failed their test.
+pub(crate) fn note_wrong_matrix_units(model: &Model) {
+    if model.matrix_units() == Some(MatrixUnits::Wrong) {
+        let adapter = model.gpu().info();
+        note(&format!(
+            "note: the matrix units of {adapter} gave wrong products in the self-test, so prompts are multiplied without \
+             them"
+        ));
     }
 }
 

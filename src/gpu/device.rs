@@ -27,6 +27,10 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
     pub max_binding: u64,
+    /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a step,
+    /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model; results
+    /// mean nothing, and larger ones than the inputs of a step cannot be read.
+    pub rehearsal: bool,
     /// Where to keep compiled pipelines and the like for the next process; nowhere by default. Drivers run what lies
     /// there, so nobody else must be able to write to it.
     pub cache_dir: Option<PathBuf>,
@@ -41,6 +45,7 @@ impl Default for GpuOptions {
             cooperative_matrix: true,
             checked: false,
             max_binding: u64::MAX,
+            rehearsal: false,
             cache_dir: None,
         }
     }
@@ -59,6 +64,7 @@ struct Inner {
     queue: wgpu::Queue,
     specialisation: Specialisation,
     checked: bool,
+    rehearsal: bool,
     max_binding: u64,
     cooperative_products: Vec<Product>,
     cache_dir: Option<CacheDir>,
@@ -159,6 +165,7 @@ impl Gpu {
             },
             cooperative_products: if cooperative { adapter::cooperative_products(&adapter) } else { Vec::new() },
             checked: options.checked,
+            rehearsal: options.rehearsal,
             cache_dir,
             pipeline_cache,
             staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
@@ -240,6 +247,10 @@ impl Gpu {
         self.0.pipeline_cache.as_ref()
     }
 
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.0.rehearsal
+    }
+
     /// Creates a buffer of zeros; an allocation that fails is an error here and not a surprise later.
     pub(super) async fn create_buffer(
         &self,
@@ -252,6 +263,7 @@ impl Gpu {
             let limit = self.0.info.max_buffer;
             return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
         }
+        let size = if self.is_rehearsal() { size.min(STAGING_BYTES) } else { size };
         let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };

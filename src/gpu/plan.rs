@@ -78,6 +78,7 @@ impl Dispatch {
         let pipeline = shaders.pipeline(shader, entry_point, constants);
         let buffers: Vec<_> = bindings.iter().map(|binding| binding.0).collect();
         let bind_group = shaders.gpu().create_bind_group(entry_point, &pipeline, &buffers);
+        let grid = if shaders.gpu().is_rehearsal() { [Axis::Fixed(0); 3] } else { grid };
         Self { pipeline, bind_group, grid }
     }
 }

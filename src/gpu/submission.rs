@@ -51,7 +51,11 @@ impl Submission {
     /// Copies the first `bytes` bytes of `tensor` to where the host can read them: one read a submission, and one
     /// submission at a time for each [`Readback`].
     pub fn read(&mut self, tensor: &Tensor, bytes: u64, into: &Readback) {
-        self.encoder.copy_buffer_to_buffer(tensor.buffer(), 0, &into.0, 0, bytes);
+        self.read_buffer(tensor.buffer(), bytes, into);
+    }
+
+    pub(super) fn read_buffer(&mut self, buffer: &wgpu::Buffer, bytes: u64, into: &Readback) {
+        self.encoder.copy_buffer_to_buffer(buffer, 0, &into.0, 0, bytes);
         let (sender, mapped) = oneshot::channel();
         self.encoder.map_buffer_on_submit(&into.0, wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver is gone only where the caller gave up waiting.
@@ -59,6 +63,10 @@ impl Submission {
         });
         let read = Read { buffer: into.0.clone(), bytes, mapped };
         assert!(self.read.replace(read).is_none(), "a submission reads one tensor");
+    }
+
+    pub(super) fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
+        &mut self.encoder
     }
 
     /// Does all of the host's work, so that handing the work over takes no time.
@@ -96,6 +104,14 @@ pub struct Submitted {
 }
 
 impl Submitted {
+    /// Waits for this submission, and not for later ones.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] where the GPU failed.
+    pub async fn wait(&self) -> Result<()> {
+        self.gpu.wait(Some(self.index.clone())).await
+    }
+
     /// Waits for this submission, and not for later ones, and takes what it read.
     ///
     /// # Errors
@@ -104,7 +120,7 @@ impl Submitted {
     /// # Panics
     /// Where it reads nothing.
     pub async fn take<T: bytemuck::Pod>(mut self) -> Result<Vec<T>> {
-        self.gpu.wait(Some(self.index.clone())).await?;
+        self.wait().await?;
         let read = self.read.as_mut().expect("the submission reads something");
         let mapped = (&mut read.mapped).await.map_err(|_| Error::Gpu("the driver dropped a read".to_owned()))?;
         mapped.map_err(|error| Error::Gpu(error.to_string()))?;
