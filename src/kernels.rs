@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::gpu::{
     Axis, Binding, Dispatch, Format, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
 };
-use crate::regime::{Geometry, Regime, n_splits, split};
+use crate::regime::{Geometry, Regime, attention_lanes};
 use crate::weights::{LayerNorm, Linear, Matrix};
 
 macro_rules! shaders {
@@ -310,7 +310,7 @@ impl Kernels {
     /// divided by the softmax's sum
     ///
     /// `step`: the rows; `activations`: (rows, [`Config::activation_width`]), of which it reads q; `cache`: as in
-    /// [`Cache::layer`]; `mixtures`: (rows, n_head, [`n_splits`], [`Config::head_width`]) flat;
+    /// [`Cache::layer`]; `mixtures`: (rows, n_head, n_splits, [`Config::head_width`]) flat, where [`most_splits`](crate::regime::most_splits) is enough for n_splits;
     /// `softmaxes`: (rows, n_head, n_splits) maxima and sums, flat.
     pub fn attention(
         &self,
@@ -319,11 +319,14 @@ impl Kernels {
         cache: (&Cache, &Tensor),
         [mixtures, softmaxes]: [&Tensor; 2],
     ) -> Vec<Dispatch> {
-        let split = split(&self.config);
+        let (lanes, split) = (attention_lanes(&self.config), self.split());
+        let shares = lanes / (self.config.head_width() / 8);
         let mut constants = self.activation_constants(activations).to_vec();
         constants.extend(cache_constants(cache.0));
         constants.extend([
-            ("WG_SIZE", split as f64),
+            ("WG_SIZE", lanes as f64),
+            ("LANE_POSITIONS", self.geometry.lane_positions as f64),
+            ("N_SHARES", (1 << shares.ilog2()) as f64),
             ("N_SPLITS", self.n_splits() as f64),
             ("SCALE", self.score_scale()),
         ]);
@@ -343,10 +346,9 @@ impl Kernels {
         activations: &Tensor,
     ) -> Vec<Dispatch> {
         let mut constants = self.activation_constants(activations).to_vec();
-        let split = split(&self.config);
         constants.extend([
             ("WG_SIZE", f64::from(LANES)),
-            ("SPLIT", split as f64),
+            ("SPLIT", self.split() as f64),
             ("N_SPLITS", self.n_splits() as f64),
         ]);
         let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(1), Axis::Fixed(1)];
@@ -369,8 +371,14 @@ impl Kernels {
         vec![self.dispatch(flash_attention, "flash_attention", &constants, &bindings, grid)]
     }
 
+    /// Positions of a split of attention.
+    fn split(&self) -> usize {
+        attention_lanes(&self.config) * self.geometry.lane_positions
+    }
+
+    /// Splits that a history has at most.
     fn n_splits(&self) -> usize {
-        n_splits(&self.config, self.n_positions)
+        self.n_positions.div_ceil(self.split())
     }
 
     fn score_scale(&self) -> f64 {

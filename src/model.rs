@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor, padded};
 use crate::kernels::{Kernels, Row, StepHeader};
-use crate::regime::{Geometry, Regime, SPLIT_ROWS, TILE_ROWS, VectorShape, n_splits};
+use crate::regime::{Geometry, Regime, SPLIT_ROWS, TILE_ROWS, VectorShape, most_splits};
 use crate::self_test;
 use crate::weights::{Block, Progress, Weights};
 
@@ -547,7 +547,7 @@ impl Scratch {
     fn layout(config: &Config, options: &LoadOptions) -> [Layout; 11] {
         let chunk = options.chunk.next_multiple_of(TILE_ROWS);
         let Config { vocab_size, n_positions, n_embd, n_head, rotary_dim, .. } = *config;
-        let splits = SPLIT_ROWS * n_head * n_splits(config, n_positions);
+        let splits = SPLIT_ROWS * n_head * most_splits(config, n_positions);
         let step_bytes = size_of::<StepHeader>() + chunk * size_of::<Row>();
         [
             ("tokens", 1, chunk, Format::U32),

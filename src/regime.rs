@@ -36,6 +36,8 @@ pub struct Geometry {
     pub cooperative_lanes: u32,
     /// Lanes of a workgroup of the layer norm: a power of two.
     pub norm_lanes: u32,
+    /// Positions that a lane of attention takes of a split.
+    pub lane_positions: usize,
 }
 
 /// The shape of [`Product::Vector`], which `gptj bench kernels --tune` finds by trying.
@@ -57,12 +59,12 @@ impl Geometry {
         let cooperative_lanes = 4 * adapter.subgroups.map_or(32, |(_, largest)| largest);
         // What lanes share and wait for costs a processor more than computing: workgroups of one subgroup, which share
         // nothing, are the fastest for any number of rows.
-        let (vector, norm_lanes) = if adapter.is_software() {
-            (VectorShape { lanes: 8, rows: 8, depth: 1, limit: usize::MAX }, 32)
+        let (vector, norm_lanes, lane_positions) = if adapter.is_software() {
+            (VectorShape { lanes: 8, rows: 8, depth: 1, limit: usize::MAX }, 32, 4)
         } else {
-            (VectorShape { lanes: 256, rows: 8, depth: 2, limit: SPLIT_ROWS }, 256)
+            (VectorShape { lanes: 256, rows: 8, depth: 2, limit: SPLIT_ROWS }, 256, 1)
         };
-        Self { vector, many: Product::Tile, cooperative_lanes, norm_lanes }
+        Self { vector, many: Product::Tile, cooperative_lanes, norm_lanes, lane_positions }
     }
 
     /// The regime for steps of so many rows.
@@ -116,12 +118,12 @@ impl Geometry {
     }
 }
 
-/// Positions of a split of attention, each with a lane of its workgroup: a lane for each chunk of a head at least.
-pub fn split(config: &Config) -> usize {
+/// Lanes of a workgroup of attention: one for each chunk of a head at least.
+pub fn attention_lanes(config: &Config) -> usize {
     (config.head_width() / 8).next_power_of_two().max(64)
 }
 
-/// Splits that a history of so many positions has at most.
-pub fn n_splits(config: &Config, n_positions: usize) -> usize {
-    n_positions.div_ceil(split(config))
+/// Splits of attention that a history of so many positions has at most, whatever the GPU.
+pub fn most_splits(config: &Config, n_positions: usize) -> usize {
+    n_positions.div_ceil(attention_lanes(config))
 }

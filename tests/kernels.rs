@@ -19,7 +19,7 @@ use gptj::cache::Cache;
 use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, Product, StepSize, Tensor, padded, stitch};
 use gptj::kernels::{FMA_STEPS, IMPORTS, Kernels, NEEDLE, Row, SHADERS};
 use gptj::reference::{self, BlockWeights, LayerCache};
-use gptj::regime::{Geometry, Regime, VectorShape, n_splits, split};
+use gptj::regime::{Geometry, Regime, VectorShape, attention_lanes, most_splits};
 use gptj::weights::{LayerNorm, Linear};
 
 /// Sums of up to 320 products below 1 in f32: 320 * 2^-24 * the results' magnitude of up to some ten.
@@ -99,7 +99,7 @@ fn for_each_product(shader: &str, products: &[Product], check: impl Fn(&Gpu, &Co
 /// Workgroups as GPUs have them, also where the GPU is a program: with slices to add.
 fn geometry(gpu: &Gpu) -> Geometry {
     let vector = VectorShape { lanes: 64, rows: 8, depth: 2, limit: 32 };
-    Geometry { vector, norm_lanes: 64, ..Geometry::for_adapter(gpu.info()) }
+    Geometry { vector, norm_lanes: 64, lane_positions: 2, ..Geometry::for_adapter(gpu.info()) }
 }
 
 /// Regimes of a product, each with numbers of rows to try.
@@ -405,7 +405,10 @@ fn lm_head() {
 /// Attention of `rows`, by each of the kernels in its turn.
 fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
     for_each_case(shader, |gpu, config, kernels| {
-        assert!(split(config) < config.n_positions, "a history has several splits");
+        assert!(
+            geometry(gpu).lane_positions * attention_lanes(config) < config.n_positions,
+            "a history has several splits"
+        );
         let rows = rows(config);
         // Large enough for the softmax to be far from uniform.
         let q: Vec<f32> = numbers(12, rows.len() * config.n_embd).iter().map(|x| x * 4.0).collect();
@@ -424,7 +427,7 @@ fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
         let launches = if shader == "flash_attention" {
             vec![kernels.flash_attention(&step_tensor, &activations, cache.layer())]
         } else {
-            let n_splits = rows.len() * config.n_head * n_splits(config, config.n_positions);
+            let n_splits = rows.len() * config.n_head * most_splits(config, config.n_positions);
             let mixtures = f32_tensor(gpu, "mixtures", 1, n_splits * config.head_width(), &[]);
             let softmaxes = f32_tensor(gpu, "softmaxes", 1, n_splits * 2, &[]);
             let splits = [&mixtures, &softmaxes];

@@ -5,7 +5,7 @@ pub fn constants_of(text: &str) -> Vec<(&'static str, f64)> {
     CONSTANTS.into_iter().filter(|(name, _)| text.contains(&format!("override {name}:"))).collect()
 }
 
-const CONSTANTS: [(&str, f64); 31] = [
+const CONSTANTS: [(&str, f64); 33] = [
     ("DEPTH", 2.0),
     ("EMBD_QUADS", 1024.0),
     ("EPS", 1e-5),
@@ -16,6 +16,7 @@ const CONSTANTS: [(&str, f64); 31] = [
     ("INNER_QUADS", 4096.0),
     ("INPUT_QUADS", 1024.0),
     ("IN_GROUPS", 512.0),
+    ("LANE_POSITIONS", 1.0),
     ("LANE_ROWS", 8.0),
     ("NEEDLE", 1.0),
     ("N_EMBD", 4096.0),
@@ -23,6 +24,7 @@ const CONSTANTS: [(&str, f64); 31] = [
     ("N_LOADS", 33_554_432.0),
     ("N_POSITIONS", 2048.0),
     ("N_ROWS", 4096.0),
+    ("N_SHARES", 2.0),
     ("N_SLOTS", 1.0),
     ("N_SPLITS", 32.0),
     ("N_TOKENS", 50_400.0),

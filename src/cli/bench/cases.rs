@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gptj::gpu::{Dispatch, Format, Plan, Product, StepSize, Tensor, padded};
 use gptj::kernels::{FMA_STEPS, Row};
 use gptj::reference;
-use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, n_splits, split};
+use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits, split};
 use gptj::weights::LayerNorm;
 use gptj::{Config, Result};
 
@@ -348,7 +348,7 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
         let width = config.activation_width();
         let before = random(1, n_rows * width);
         let activations = bench.floats("activations", capacity(n_rows), width, &before)?;
-        let most_splits = n_rows * n_head * n_splits(&config, n_positions);
+        let most_splits = n_rows * n_head * most_splits(&config, n_positions);
         let mixtures = bench.zeros("mixtures", 1, most_splits * config.head_width(), Format::F32)?;
         let splits = [&mixtures, &bench.zeros("softmaxes", 1, 2 * most_splits, Format::F32)?];
         let attend = |bench: &Workbench, layer: &Layer| {
