@@ -43,7 +43,7 @@ fn kernels_are_right_and_timed() {
     let plot_argument = plot.to_str().expect("UTF-8");
     let report =
         run_json(&["bench", "kernels", "--shapes", "demo", "--rows", "1,33", "--json", "--plot", plot_argument]);
-    assert_eq!(keys(&report), ["adapter", "cases", "ceilings", "clock", "comparison", "shapes"]);
+    assert_eq!(keys(&report), ["adapter", "cases", "ceilings", "clock", "comparison", "shapes", "vector"]);
     assert_eq!(keys(&report["ceilings"]), ["fma_gflop_per_second", "read_gb_per_second"]);
     assert!(["gpu", "host"].contains(&report["clock"].as_str().expect("a word")));
     assert_eq!((&report["shapes"], &report["comparison"]), (&json!("demo"), &Value::Null));
@@ -89,6 +89,48 @@ fn kernels_are_right_and_timed() {
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
     assert!(svg.contains("GFLOP/s fma") && svg.contains("layer_norm 256"), "the roof and the points have names");
     assert!(svg.lines().any(|line| line == "33"), "points have their rows beside them");
+}
+
+/// What tuning finds is kept, and used as long as it is about these kernels and possible.
+#[test]
+fn what_tuning_finds_is_used() {
+    let Some(_) = common::gpu() else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let run_json = |arguments: &[&str]| -> Value {
+        let output = gptj(arguments).env("GPTJ_CACHE_DIR", directory.path()).assert().success().get_output().clone();
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let used = || {
+        let arguments = ["bench", "kernels", "--shapes", "tiny", "--filter", "layer_norm 256, rows 1", "--json"];
+        run_json(&arguments)["vector"].clone()
+    };
+    let default = used();
+    let report = run_json(&["bench", "kernels", "--shapes", "tiny", "--tune", "--json"]);
+    assert_eq!(keys(&report), ["adapter", "clock", "fastest", "kept", "shapes", "trials"]);
+    assert_eq!(report["kept"], json!(true));
+    let trials = report["trials"].as_array().expect("a list");
+    let lanes: std::collections::BTreeSet<_> = trials.iter().map(|trial| trial["lanes"].as_u64()).collect();
+    assert_eq!(lanes.len(), 6, "every number of lanes was tried");
+    assert!(trials.iter().all(|trial| trial["block_in_microseconds"].is_f64()), "{trials:?}");
+    assert_eq!(used(), report["fastest"]);
+
+    let files =
+        std::fs::read_dir(directory.path()).expect("the directory").map(|entry| entry.expect("an entry").path());
+    let file = files.into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).expect("a table");
+    let table: Value = serde_json::from_slice(&std::fs::read(&file).expect("the table")).expect("JSON");
+    let used_after = |change: &dyn Fn(&mut Value)| {
+        let mut table = table.clone();
+        change(&mut table);
+        std::fs::write(&file, table.to_string()).expect("a file");
+        used()
+    };
+    let shape = |lanes: u64, rows: u64, depth: u64, limit: u64| json!({ "lanes": lanes, "rows": rows, "depth": depth, "limit": limit });
+    let limit = default["limit"].as_u64().expect("a number");
+    assert_eq!(used_after(&|table| table["vector"] = shape(128, 2, 4, 7)), shape(128, 2, 4, limit));
+    for vector in [shape(7, 2, 4, limit), shape(64, 3, 1, limit), shape(64, 1, 0, limit), json!("fast")] {
+        assert_eq!(used_after(&|table| table["vector"] = vector.clone()), default, "{vector}");
+    }
+    assert_eq!(used_after(&|table| table["kernels"] = json!(1)), default, "it is about other kernels");
 }
 
 /// A case that an old run had much faster is marked, and one that only one run has is named.
@@ -211,6 +253,7 @@ fn bad_arguments_are_named() {
         (&["bench", "kernels", "--shapes", "7b"], "7b"),
         (&["bench", "kernels", "--rows", "0"], "0"),
         (&["bench", "kernels", "--rows", "1,x"], "x"),
+        (&["bench", "kernels", "--tune", "--rows", "1"], "--tune"),
         (&["bench", "model", "--synthetic", "tiny", "--model", "somewhere"], "--model"),
         (&["bench", "model", "--synthetic", "tiny", "--context", "9999"], "context"),
         (&["bench", "model", "--synthetic", "tiny", "--context", "3"], "context"),

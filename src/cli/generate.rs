@@ -15,6 +15,7 @@ use gptj::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::tuned::tuned;
 use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
 
 /// Continue a prompt.
@@ -254,7 +255,8 @@ async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Err
     }
     let style = "loading {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("the template is valid"));
-    let model = Model::load(&gpu, checkpoint, &LoadOptions::default(), |progress| {
+    let options = LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() };
+    let model = Model::load(&gpu, checkpoint, &options, |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
     })

@@ -5,6 +5,7 @@ pub(crate) mod devices;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod tokenize;
+pub(crate) mod tuned;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 /// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
 /// trained on Shakespeare, which is part of this program, is used.
 ///
-/// What makes the next start faster is kept in the user's cache directory, or where GPTJ_CACHE_DIR says; nowhere if that
-/// is empty.
+/// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
+/// where GPTJ_CACHE_DIR says; nowhere if that is empty.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {

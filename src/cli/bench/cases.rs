@@ -220,7 +220,7 @@ fn sums(
     cells.zip(sums).map(|((row, feature), sum)| (row, feature, sum)).collect()
 }
 
-fn block_in(config: &Config, regime: Regime, n_rows: usize) -> Case {
+pub(super) fn block_in(config: &Config, regime: Regime, n_rows: usize) -> Case {
     let shape = [config.block_in_features(), config.n_embd];
     product("block_in", shape, regime, n_rows, move |bench| {
         let config = bench.config.clone();
@@ -281,7 +281,7 @@ fn block_in(config: &Config, regime: Regime, n_rows: usize) -> Case {
     })
 }
 
-fn block_out(config: &Config, regime: Regime, n_rows: usize) -> Case {
+pub(super) fn block_out(config: &Config, regime: Regime, n_rows: usize) -> Case {
     let shape = [config.n_embd, config.block_out_inputs()];
     let width = config.activation_width();
     product("block_out", shape, regime, n_rows, move |bench| {

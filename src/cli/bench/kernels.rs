@@ -16,7 +16,7 @@ use super::cases::{self, Case, product_name};
 use super::compare::{Comparison, Entry, Old};
 use super::roofline::{self, Point};
 use super::workbench::Workbench;
-use super::{Shapes, geometry, number, open, print_table};
+use super::{Shapes, geometry, number, open, print_table, tune};
 use crate::cli::{keep_pipelines, print_json};
 
 /// Check every kernel of the forward pass against a plain computation, then time it.
@@ -38,6 +38,11 @@ pub(crate) struct Kernels {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: Option<Vec<u32>>,
 
+    /// Find the fastest shape of the products with few rows, and keep it for later runs of `gptj generate` and `gptj bench`
+    /// on this GPU.
+    #[arg(long, conflicts_with_all = ["filter", "rows", "plot", "compare"])]
+    tune: bool,
+
     /// Draw the kernels under the device's ceilings (a roofline), as SVG. Points have their rows beside them, those of
     /// attention also their positions.
     #[arg(long, value_name = "FILE.svg")]
@@ -47,13 +52,14 @@ pub(crate) struct Kernels {
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
 
-    /// Print one JSON object: adapter, clock, shapes, ceilings, cases, comparison.
+    /// Print one JSON object: adapter, clock, shapes, vector, ceilings, cases, comparison; with --tune adapter, clock,
+    /// shapes, trials, fastest, kept.
     #[arg(long)]
     json: bool,
 }
 
 /// What came out of a case.
-struct Outcome {
+pub(super) struct Outcome {
     case: Case,
     bytes: u64,
     flops: u64,
@@ -64,7 +70,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn measure(case: Case, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<Self> {
+    pub(super) fn measure(case: Case, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<Self> {
         let name = case.name();
         let work = (case.make)(bench).with_context(|| name.clone())?;
         let fault = work.check(&bench.gpu).with_context(|| name.clone())?;
@@ -76,7 +82,7 @@ impl Outcome {
         Ok(Self { case, bytes: work.bytes, flops: work.flops, launches, times, fault })
     }
 
-    fn microseconds(&self) -> Option<f64> {
+    pub(super) fn microseconds(&self) -> Option<f64> {
         self.times.map(|times| times.median.as_secs_f64() * 1e6)
     }
 
@@ -128,7 +134,11 @@ pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()
     }
     let config = arguments.shapes.config()?;
     let gpu = block_on(open(selector))?;
+    let profiler = block_on(Profiler::new(&gpu))?;
     let mut bench = Workbench::new(&gpu, &config, block_on(geometry(&gpu))?)?;
+    if arguments.tune {
+        return tune::run(arguments.shapes, arguments.json, &mut bench, &profiler);
+    }
     let rows: Option<Vec<usize>> = arguments.rows.as_ref().map(|rows| rows.iter().map(|&n| n as usize).collect());
     let mut cases = cases::all(&bench, rows.as_deref());
     cases.retain(|case| case.name().contains(&arguments.filter));
@@ -136,7 +146,6 @@ pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()
         bail!("there is no case for these rows whose name contains {:?}", arguments.filter);
     }
 
-    let profiler = block_on(Profiler::new(&gpu))?;
     let ceilings = Ceilings::measure(&mut bench, &profiler)?;
     let style = ProgressStyle::with_template("{pos}/{len} {msg}").expect("the template is valid");
     let bar = ProgressBar::new(cases.len() as u64).with_style(style);
@@ -156,7 +165,7 @@ pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()
     }
     let comparison = old.map(|old| Comparison::new(old, entries(&outcomes)));
     if arguments.json {
-        print_json(&report(arguments, &gpu, &profiler, &ceilings, &outcomes, comparison.as_ref())?)?;
+        print_json(&report(arguments, &bench, &profiler, &ceilings, &outcomes, comparison.as_ref())?)?;
     } else {
         print(&gpu, &profiler, &ceilings, &outcomes)?;
         if let Some(comparison) = &comparison {
@@ -233,7 +242,7 @@ fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcom
 
 fn report(
     arguments: &Kernels,
-    gpu: &Gpu,
+    bench: &Workbench,
     profiler: &Profiler,
     ceilings: &Ceilings,
     outcomes: &[Outcome],
@@ -261,9 +270,10 @@ fn report(
         })
     };
     Ok(json!({
-        "adapter": gpu.info().to_string(),
+        "adapter": bench.gpu.info().to_string(),
         "clock": profiler.clock(),
         "shapes": arguments.shapes.to_string(),
+        "vector": bench.geometry.vector,
         "ceilings": { "read_gb_per_second": ceilings.read, "fma_gflop_per_second": ceilings.fma },
         "cases": outcomes.iter().map(case).collect::<Vec<_>>(),
         "comparison": serde_json::to_value(comparison)?,

@@ -6,6 +6,7 @@ mod kernels;
 mod model;
 mod plan;
 mod roofline;
+mod tune;
 mod workbench;
 
 use std::io::Write;
@@ -16,6 +17,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use gptj::regime::Geometry;
 use gptj::{Config, Gpu, GpuOptions, Selector, self_test};
 
+use super::tuned::tuned;
 use super::{ModelArguments, cache_dir, note};
 
 /// Measure how fast this GPU runs the kernels or a whole model.
@@ -93,6 +95,7 @@ async fn open(selector: &Selector) -> gptj::Result<Gpu> {
 /// The geometry that a model on this GPU has.
 async fn geometry(gpu: &Gpu) -> gptj::Result<Geometry> {
     let mut geometry = Geometry::for_adapter(gpu.info());
+    geometry.vector = tuned(gpu).unwrap_or(geometry.vector);
     if let Some(&product) = gpu.cooperative_products().first()
         && geometry.vector.limit < usize::MAX
         && self_test::multiplies_rightly(gpu, product).await?

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::compare::{Comparison, Entry, Old};
 use super::{Shapes, median, number, open, print_table};
+use crate::cli::tuned::tuned;
 use crate::cli::{ModelArguments, keep_pipelines, note_wrong_matrix_units, print_json};
 
 /// Time a whole model: loading, prompts, decoding at several depths and in batches, memory.
@@ -108,7 +109,9 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
     let gpu = open(selector).await?;
     let load = Instant::now();
     let weights = weights(&gpu, &config, checkpoint.as_ref()).await?;
-    let mut model = gptj::Model::new(&gpu, &config, weights, &LoadOptions::default()).await?;
+    let mut model =
+        gptj::Model::new(&gpu, &config, weights, &LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() })
+            .await?;
     let load = load.elapsed();
     note_wrong_matrix_units(&model);
     let prompt = tokens(&config, PROMPT.min(config.n_positions - 1));
@@ -259,7 +262,8 @@ async fn batches(
     per_token: Duration,
 ) -> anyhow::Result<()> {
     let n_slots = BATCHES.into_iter().max().unwrap_or(1);
-    let model = gptj::Model::new(gpu, config, weights, &LoadOptions { n_slots, ..LoadOptions::default() }).await;
+    let options = LoadOptions { n_slots, vector: tuned(gpu), ..LoadOptions::default() };
+    let model = gptj::Model::new(gpu, config, weights, &options).await;
     let mut model = match model {
         Ok(model) => Some(model),
         Err(Error::OutOfMemory { .. }) => None,

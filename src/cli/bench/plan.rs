@@ -10,6 +10,7 @@ use gptj::{Budget, Cache, Error, Gpu, GpuOptions, LoadOptions, Selector, synthet
 use serde_json::json;
 
 use super::{Shapes, median, number};
+use crate::cli::tuned::tuned;
 use crate::cli::{cache_dir, gigabytes, keep_pipelines, print_json};
 
 /// Show what a step would do: launches, bytes, and the host's time to put it together.
@@ -49,7 +50,8 @@ pub(super) async fn run(arguments: &Plan, selector: &Selector) -> anyhow::Result
     let cache_dir = cache_dir();
     let gpu_options = GpuOptions { selector: selector.clone(), rehearsal: true, cache_dir, ..GpuOptions::default() };
     let gpu = Gpu::open(&gpu_options).await?;
-    let options = LoadOptions { chunk: rows.max(LoadOptions::default().chunk), ..LoadOptions::default() };
+    let chunk = rows.max(LoadOptions::default().chunk);
+    let options = LoadOptions { chunk, vector: tuned(&gpu), ..LoadOptions::default() };
     let weights = synthetic::weights(&gpu, &config, 0).await?;
     let mut model = gptj::Model::new(&gpu, &config, weights, &options).await?;
 

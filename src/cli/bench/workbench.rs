@@ -3,7 +3,7 @@
 use gptj::gpu::{Format, Plan, StepSize, Submission, Tensor, padded};
 use gptj::kernels::{Kernels, Row, StepHeader};
 use gptj::reference::{self, LayerCache};
-use gptj::regime::Geometry;
+use gptj::regime::{Geometry, VectorShape};
 use gptj::synthetic::{self, Maker};
 use gptj::weights::{Linear, Matrix};
 use gptj::{Cache, Config, Gpu, Result};
@@ -186,6 +186,12 @@ impl Workbench {
         let kernels = Kernels::new(gpu, config, config.n_positions, geometry);
         let maker = block_on(Maker::new(gpu, config, 1))?;
         Ok(Self { gpu: gpu.clone(), config: config.clone(), geometry, kernels, maker })
+    }
+
+    /// Gives the products with few rows another shape.
+    pub(super) fn reshape(&mut self, vector: VectorShape) {
+        self.geometry.vector = vector;
+        self.kernels = Kernels::new(&self.gpu, &self.config, self.config.n_positions, self.geometry);
     }
 
     /// A tensor of zeros in one piece.
