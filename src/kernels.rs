@@ -326,7 +326,7 @@ impl Kernels {
         constants.extend([
             ("WG_SIZE", lanes as f64),
             ("LANE_POSITIONS", self.geometry.lane_positions as f64),
-            ("N_SHARES", (1 << shares.ilog2()) as f64),
+            ("N_SHARES", f64::from(1u32 << shares.ilog2())),
             ("N_SPLITS", self.n_splits() as f64),
             ("SCALE", self.score_scale()),
         ]);
@@ -372,7 +372,7 @@ impl Kernels {
     }
 
     /// Positions of a split of attention.
-    fn split(&self) -> usize {
+    pub fn split(&self) -> usize {
         attention_lanes(&self.config) * self.geometry.lane_positions
     }
 

@@ -24,15 +24,22 @@
 //! 7. GPT-J-6B's vocabulary has 143 rows that no text is made of (`<|extratoken_1|>` and so on). They have logits and
 //!    take part like the others.
 
+mod scratch;
+mod stages;
+
+pub use scratch::Budget;
+pub use stages::Stages;
+
 use crate::cache::Cache;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor, padded};
+use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor};
 use crate::kernels::{Kernels, Row, StepHeader};
-use crate::regime::{Geometry, Regime, SPLIT_ROWS, TILE_ROWS, VectorShape, most_splits};
-use crate::self_test;
+use crate::regime::{Geometry, Regime, SPLIT_ROWS, VectorShape};
+use crate::self_test::{self, MatrixUnits};
 use crate::weights::{Block, Progress, Weights};
+use scratch::Scratch;
 
 /// How a model is laid out in GPU memory.
 #[derive(Debug, Clone, Copy)]
@@ -69,14 +76,8 @@ pub struct Model {
     matrix_units: Option<MatrixUnits>,
 }
 
-/// What became of a GPU's matrix units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatrixUnits {
-    /// They multiply the rows of prompts.
-    Used,
-    /// They are there but failed their test, so that prompts are multiplied without them.
-    Wrong,
-}
+/// Plans that are submitted early: the embedding and a few blocks, enough to keep the GPU busy while the rest is encoded.
+const EARLY_PLANS: usize = 4;
 
 /// What is wanted of the last row of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,32 +107,6 @@ struct Body {
     blocks: Vec<Plan>,
 }
 
-/// Everything between the weights and the logits, allocated once and used again by every block and step.
-struct Scratch {
-    /// The rows' tokens; where every row's next token is chosen here, they are those of the next step.
-    tokens: Tensor,
-    /// The step's [`StepHeader`] and [`Row`]s.
-    step: Tensor,
-    /// Indices of the rows whose logits are wanted.
-    outputs: Tensor,
-    /// Cosines and sines of all positions.
-    angles: Tensor,
-    /// The residual stream, (rows, n_embd).
-    x: Tensor,
-    /// `ln_1(x)`, what both branches of a block read, (rows, n_embd).
-    normed: Tensor,
-    /// Attention's results, the MLP's hidden layer, and q, (rows, [`Config::activation_width`]).
-    activations: Tensor,
-    /// Attention's unfinished results, (rows, n_head, n_splits, head_width).
-    mixtures: Tensor,
-    /// Their maxima and sums, (rows, n_head, n_splits).
-    softmaxes: Tensor,
-    /// `ln_f(x)` of the rows whose logits are wanted, (outputs, n_embd).
-    ln_f: Tensor,
-    /// (outputs, vocab_size)
-    logits: Tensor,
-}
-
 /// Memory for everything but the weights, and what was found out about the GPU.
 struct Room {
     config: Config,
@@ -149,16 +124,7 @@ impl Room {
         let scratch = Scratch::new(gpu, config, options).await?;
         let bytes = scratch.logits.row_bytes() as u64;
         let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
-        let mut geometry = Geometry::for_adapter(gpu.info());
-        geometry.vector = options.vector.unwrap_or(geometry.vector);
-        let mut matrix_units = None;
-        if let Some(&product) = gpu.cooperative_products().first()
-            && geometry.vector.limit < usize::MAX
-        {
-            let right = self_test::multiplies_rightly(gpu, product).await?;
-            geometry.many = if right { product } else { geometry.many };
-            matrix_units = Some(if right { MatrixUnits::Used } else { MatrixUnits::Wrong });
-        }
+        let (geometry, matrix_units) = self_test::geometry(gpu, options.vector).await?;
         Ok(Self { config: config.clone(), cache, scratch, readbacks, geometry, matrix_units })
     }
 }
@@ -397,11 +363,18 @@ impl Model {
     }
 
     /// Encodes a step that gives what is wanted of the rows `outputs`; logits of the first of them. The rows' tokens are
-    /// `tokens`, or those that are in place when it runs.
+    /// `tokens`, and then the GPU has its first part already; or those that are in place when it runs.
     fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32], wanted: Wanted) -> Encoded {
         self.prepare(rows.len(), outputs.len());
         let (mut submission, step) = self.begin(tokens, rows, outputs);
-        submission.run(self.body(rows.len()).chain(self.head(outputs.len())), step);
+        let mut plans = self.body(rows.len());
+        if tokens.is_some() {
+            // Somebody waits for it: the GPU can begin while the rest is encoded.
+            submission.run(plans.by_ref().take(EARLY_PLANS), step);
+            submission.submit();
+            submission = Submission::new(&self.gpu, "step");
+        }
+        submission.run(plans.chain(self.head(outputs.len())), step);
         self.readbacks.swap(0, 1);
         match wanted {
             Wanted::Logits => {
@@ -483,46 +456,6 @@ impl Model {
     }
 }
 
-/// The activations of some rows at every stage of the pass, each (rows, width) without padding.
-pub struct Stages {
-    /// The embedding, then the residual stream after each block.
-    pub hidden: Vec<Vec<f32>>,
-    /// The last of them after the final layer norm.
-    pub ln_f: Vec<f32>,
-    /// The logits of every row.
-    pub logits: Vec<f32>,
-}
-
-impl Model {
-    /// Appends `tokens`, at most a chunk of them, to a slot's sequence and returns what every stage of the pass made
-    /// of them. For finding out where two implementations part; a stage at a time, so slow.
-    ///
-    /// # Errors
-    /// As [`Model::logits`].
-    pub async fn stages(&mut self, slot: usize, tokens: &[u32]) -> Result<Stages> {
-        self.check_tokens(slot, tokens)?;
-        let rows = self.append(slot, tokens.len());
-        self.prepare(rows.len(), SPLIT_ROWS);
-        let mut hidden = Vec::new();
-        for plan in self.body(rows.len()) {
-            let (mut submission, step) = self.begin(Some(tokens), &rows, &[]);
-            submission.run([plan], step);
-            submission.submit();
-            hidden.push(self.scratch.x.read(&self.gpu, rows.len()).await?);
-        }
-        let [mut ln_f, mut logits] = [Vec::new(), Vec::new()];
-        let every_row: Vec<u32> = (0..rows.len() as u32).collect();
-        for outputs in every_row.chunks(SPLIT_ROWS) {
-            let (mut submission, step) = self.begin(Some(tokens), &rows, outputs);
-            submission.run(self.head(SPLIT_ROWS), step);
-            submission.submit();
-            ln_f.extend(self.scratch.ln_f.read::<f32>(&self.gpu, outputs.len()).await?);
-            logits.extend(self.scratch.logits.read::<f32>(&self.gpu, outputs.len()).await?);
-        }
-        Ok(Stages { hidden, ln_f, logits })
-    }
-}
-
 impl LoadOptions {
     fn check(&self) -> Result<()> {
         if !(1..=4096).contains(&self.chunk) {
@@ -532,82 +465,5 @@ impl LoadOptions {
             return Err(Error::option("n_slots", format!("{} is not between 1 and 1024", self.n_slots)));
         }
         Ok(())
-    }
-}
-
-/// A tensor to be: its name, rows, width and format.
-type Layout = (&'static str, usize, usize, Format);
-
-fn layout_bytes((_, rows, width, format): Layout) -> u64 {
-    (rows * padded(width)) as u64 * format.bytes()
-}
-
-impl Scratch {
-    /// Every tensor, in the order of the fields.
-    fn layout(config: &Config, options: &LoadOptions) -> [Layout; 11] {
-        let chunk = options.chunk.next_multiple_of(TILE_ROWS);
-        let Config { vocab_size, n_positions, n_embd, n_head, rotary_dim, .. } = *config;
-        let splits = SPLIT_ROWS * n_head * most_splits(config, n_positions);
-        let step_bytes = size_of::<StepHeader>() + chunk * size_of::<Row>();
-        [
-            ("tokens", 1, chunk, Format::U32),
-            ("step", 1, step_bytes / size_of::<u32>(), Format::U32),
-            ("outputs", 1, SPLIT_ROWS, Format::U32),
-            ("angles", 1, n_positions * rotary_dim, Format::F32),
-            ("x", chunk, n_embd, Format::F32),
-            ("normed", chunk, n_embd, Format::F32),
-            ("activations", chunk, config.activation_width(), Format::F32),
-            ("mixtures", 1, splits * config.head_width(), Format::F32),
-            ("softmaxes", 1, splits * 2, Format::F32),
-            ("ln_f", SPLIT_ROWS, n_embd, Format::F32),
-            ("logits", SPLIT_ROWS, vocab_size, Format::F32),
-        ]
-    }
-
-    async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {
-        let mut tensors = Vec::new();
-        for (name, rows, width, format) in Self::layout(config, options) {
-            tensors.push(Tensor::whole(gpu, name, rows, width, format).await?);
-        }
-        let tensors: [Tensor; 11] = tensors.try_into().ok().expect("one a layout");
-        let [tokens, step, outputs, angles, x, normed, activations, mixtures, softmaxes, ln_f, logits] = tensors;
-        angles.write_elements(gpu, config.rotary_angles(config.n_positions).as_flattened());
-        Ok(Self { tokens, step, outputs, angles, x, normed, activations, mixtures, softmaxes, ln_f, logits })
-    }
-
-    /// Rows of a step at most.
-    fn chunk(&self) -> usize {
-        self.x.rows()
-    }
-}
-
-/// What a model takes of a GPU's memory, in bytes.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
-pub struct Budget {
-    /// The parameters.
-    pub weights: u64,
-    /// Keys and values of the whole context.
-    pub cache: u64,
-    /// Everything between the weights and the logits.
-    pub activations: u64,
-}
-
-impl Budget {
-    /// For a model of this configuration, without loading it.
-    pub fn new(config: &Config, options: &LoadOptions) -> Self {
-        let weights = Weights::bytes(config);
-        let cache = Cache::bytes(config, options.n_slots, config.n_positions);
-        Self { weights, cache, activations: Scratch::layout(config, options).map(layout_bytes).iter().sum() }
-    }
-
-    /// The largest tensor that kernels must see in one piece, in bytes.
-    pub fn largest_piece(config: &Config, options: &LoadOptions) -> u64 {
-        let cache = Cache::bytes(config, options.n_slots, config.n_positions) / config.n_layer as u64;
-        Scratch::layout(config, options).map(layout_bytes).into_iter().chain([cache]).max().unwrap_or(0)
-    }
-
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.weights + self.cache + self.activations
     }
 }

@@ -60,7 +60,7 @@ impl Geometry {
         // What lanes share and wait for costs a processor more than computing: workgroups of one subgroup, which share
         // nothing, are the fastest for any number of rows.
         let (vector, norm_lanes, lane_positions) = if adapter.is_software() {
-            (VectorShape { lanes: 8, rows: 8, depth: 1, limit: usize::MAX }, 32, 4)
+            (VectorShape { lanes: 8, rows: 8, depth: 1, limit: usize::MAX }, 32, 8)
         } else {
             (VectorShape { lanes: 256, rows: 8, depth: 2, limit: SPLIT_ROWS }, 256, 1)
         };

@@ -14,8 +14,37 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Format, Gpu, Plan, Product, StepSize, Submission, Tensor};
 use crate::kernels::{Kernels, StepHeader};
-use crate::regime::{Geometry, Regime, TILE_ROWS};
+use crate::regime::{Geometry, Regime, TILE_ROWS, VectorShape};
 use crate::weights::{Linear, Matrix};
+
+/// What became of a GPU's matrix units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixUnits {
+    /// They multiply the rows of prompts.
+    Used,
+    /// They are there but failed their test, so that prompts are multiplied without them.
+    Wrong,
+}
+
+/// The geometry for a GPU: products of this shape, or the usual one, and matrix units where they are of use and pass the
+/// test.
+///
+/// # Errors
+/// Where the GPU fails otherwise, or cannot hold the test.
+pub async fn geometry(gpu: &Gpu, vector: Option<VectorShape>) -> Result<(Geometry, Option<MatrixUnits>)> {
+    let mut geometry = Geometry::for_adapter(gpu.info());
+    geometry.vector = vector.unwrap_or(geometry.vector);
+    let needs_them = geometry.vector.limit < usize::MAX;
+    let Some(&product) = gpu.cooperative_products().first().filter(|_| needs_them) else {
+        return Ok((geometry, None));
+    };
+    if multiplies_rightly(gpu, product).await? {
+        geometry.many = product;
+        Ok((geometry, Some(MatrixUnits::Used)))
+    } else {
+        Ok((geometry, Some(MatrixUnits::Wrong)))
+    }
+}
 
 const INPUTS: usize = 88;
 const FEATURES: usize = 200;

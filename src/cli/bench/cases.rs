@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gptj::gpu::{Dispatch, Format, Plan, Product, StepSize, Tensor, padded};
 use gptj::kernels::{FMA_STEPS, Row};
 use gptj::reference;
-use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits, split};
+use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits};
 use gptj::weights::LayerNorm;
 use gptj::{Config, Result};
 
@@ -375,7 +375,7 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
         let step = StepSize { positions: positions as u32, ..nothing(n_rows).step };
         let vectors = (n_rows * n_embd) as u64 * 4;
         let work = if kernel == "merge_attention" {
-            let bytes = vectors * (1 + positions.div_ceil(split(&config)) as u64);
+            let bytes = vectors * (1 + positions.div_ceil(bench.kernels.split()) as u64);
             Work { prepare: attend(bench, &layer), plans: vec![merge(bench)], step, bytes, ..nothing(n_rows) }
         } else {
             let history = (n_slots * positions * n_embd) as u64 * 4;

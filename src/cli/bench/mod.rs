@@ -94,14 +94,7 @@ async fn open(selector: &Selector) -> gptj::Result<Gpu> {
 
 /// The geometry that a model on this GPU has.
 async fn geometry(gpu: &Gpu) -> gptj::Result<Geometry> {
-    let mut geometry = Geometry::for_adapter(gpu.info());
-    geometry.vector = tuned(gpu).unwrap_or(geometry.vector);
-    if let Some(&product) = gpu.cooperative_products().first()
-        && geometry.vector.limit < usize::MAX
-        && self_test::multiplies_rightly(gpu, product).await?
-    {
-        geometry.many = product;
-    }
+    let (geometry, _) = self_test::geometry(gpu, tuned(gpu)).await?;
     Ok(geometry)
 }
 
