@@ -313,7 +313,7 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
     }
 
     fn advance(&mut self, view: &TensorView<'_>, elements: usize) {
-        self.done += (elements * view.format().bytes()) as u64;
+        self.done += view.bytes() as u64 * elements as u64 / view.elements() as u64;
         (self.progress)(Progress { done: self.done, total: self.total });
     }
 }

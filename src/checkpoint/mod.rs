@@ -3,10 +3,12 @@
 //! Files are mapped, not read: a tensor is a view of the file's pages, and once it is on the GPU its pages can go. So
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
+mod file;
 mod names;
 mod numbers;
 mod safetensors;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use names::{BlockTensor, TensorName};
@@ -14,13 +16,29 @@ pub use numbers::{NumberFormat, TensorView};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use safetensors::TensorFile;
+use file::MappedFile;
+use safetensors::SafetensorsFile;
+
+/// Something on disk that holds tensors under the names that Hugging Face has for them: a file of some format.
+trait Source {
+    /// What messages call it.
+    fn path(&self) -> &Path;
+
+    /// The names of all its tensors.
+    fn names(&self) -> Vec<String>;
+
+    /// Whether it has a tensor of this name.
+    fn contains(&self, name: &str) -> bool;
+
+    /// The tensor of this name, which it contains.
+    fn view(&self, name: &str) -> Result<TensorView<'_>>;
+}
 
 /// A model on disk: its configuration and its tensors, all present and of the right shape.
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
-    files: Vec<TensorFile>,
+    sources: Vec<Box<dyn Source>>,
     /// What stands before the names of all tensors but `lm_head`'s.
     prefix: &'static str,
 }
@@ -37,7 +55,11 @@ impl Checkpoint {
         if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
             config.eos_token_ids = ids;
         }
-        Self::new(directory, config, safetensors::open_directory(directory)?)
+        let Some(sources) = safetensors::open_directory(directory)? else {
+            let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
+            return Err(Error::checkpoint(directory, reason));
+        };
+        Self::new(directory, config, sources)
     }
 
     /// Takes a model that is in memory already: the text of its `config.json` and the bytes of its
@@ -48,12 +70,13 @@ impl Checkpoint {
     pub fn from_static(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
         let path = Path::new(name);
         let config = Config::parse(config, path)?;
-        Self::new(path, config, vec![TensorFile::from_static(path, tensors)?])
+        Self::new(path, config, vec![Box::new(SafetensorsFile::new(MappedFile::from_static(path, tensors))?)])
     }
 
-    fn new(path: &Path, config: Config, files: Vec<TensorFile>) -> Result<Self> {
-        let prefix = if files.iter().any(|file| file.contains("transformer.wte.weight")) { "transformer." } else { "" };
-        let checkpoint = Self { path: path.to_owned(), config, files, prefix };
+    fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Result<Self> {
+        let prefix =
+            if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
+        let checkpoint = Self { path: path.to_owned(), config, sources, prefix };
         checkpoint.check()?;
         Ok(checkpoint)
     }
@@ -62,17 +85,23 @@ impl Checkpoint {
     fn check(&self) -> Result<()> {
         let mut missing = Vec::new();
         for name in TensorName::all(&self.config) {
-            match self.file_of(name) {
-                Some(file) => _ = self.view(file, name)?,
+            match self.source_of(name) {
+                Some(source) => _ = self.view(source, name)?,
                 None => missing.push(name.in_file(self.prefix)),
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
-        let shown = missing.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if missing.len() > 5 { ", …" } else { "" };
-        let reason = format!("{} of the model's tensors are missing: {shown}{more}", missing.len());
+        let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
+        // A prefix or a name that nobody expected shows here.
+        let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
+        let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
+        surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
+        surplus.sort();
+        if !surplus.is_empty() {
+            reason += &format!("; {} others are here that it does not have: {}", surplus.len(), list(&surplus));
+        }
         Err(Error::checkpoint(&self.path, reason))
     }
 
@@ -89,24 +118,30 @@ impl Checkpoint {
     /// # Panics
     /// Where `name` is not of this model; every tensor that is was found when the checkpoint was opened.
     pub fn tensor(&self, name: TensorName) -> Result<TensorView<'_>> {
-        let file = self.file_of(name).expect("a checkpoint that opened has all its tensors");
-        self.view(file, name)
+        let source = self.source_of(name).expect("a checkpoint that opened has all its tensors");
+        self.view(source, name)
     }
 
-    fn file_of(&self, name: TensorName) -> Option<&TensorFile> {
+    fn source_of(&self, name: TensorName) -> Option<&dyn Source> {
         let in_file = name.in_file(self.prefix);
-        self.files.iter().find(|file| file.contains(&in_file))
+        self.sources.iter().map(AsRef::as_ref).find(|source| source.contains(&in_file))
     }
 
-    fn view<'a>(&self, file: &'a TensorFile, name: TensorName) -> Result<TensorView<'a>> {
-        let view = file.view(&name.in_file(self.prefix))?;
+    fn view<'a>(&self, source: &'a dyn Source, name: TensorName) -> Result<TensorView<'a>> {
+        let view = source.view(&name.in_file(self.prefix))?;
         let expected = name.shape(&self.config);
         if view.shape() != expected {
             let reason = format!("its shape is {:?}; the configuration makes it {expected:?}", view.shape());
-            return Err(Error::tensor(view.name(), file.path(), reason));
+            return Err(Error::tensor(view.name(), source.path(), reason));
         }
         Ok(view)
     }
+}
+
+/// The first few names of a list.
+fn list(names: &[String]) -> String {
+    let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 5 { shown + ", …" } else { shown }
 }
 
 /// The `eos_token_id` of a `generation_config.json`, which overrides the one in `config.json`.

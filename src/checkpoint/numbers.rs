@@ -6,8 +6,25 @@ use std::path::Path;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::safetensors::TensorFile;
+use super::file::MappedFile;
 use crate::error::{Error, Result};
+
+/// The elements of a tensor, in the order of its rows, however a file stores them.
+pub(super) trait Numbers {
+    /// Decodes the elements from `start` on, as many as `numbers` has room for.
+    fn decode(&self, start: usize, numbers: &mut [f32]);
+
+    /// The bytes of some elements, where they are stored as little-endian f16, one after another.
+    fn f16_bytes(&self, _range: Range<usize>) -> Option<&[u8]> {
+        None
+    }
+
+    /// Bytes that the elements take in their file.
+    fn stored_bytes(&self) -> usize;
+
+    /// Hears that some elements are not needed any more.
+    fn release(&self, _range: Range<usize>) {}
+}
 
 /// How a file stores numbers, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,26 +45,75 @@ impl NumberFormat {
             Self::F16 | Self::BF16 => 2,
         }
     }
+
+    /// Decodes neighbouring numbers.
+    pub(super) fn decode(self, bytes: &[u8], numbers: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *number = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                }
+            }
+            Self::F16 => {
+                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *number = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+                }
+            }
+            Self::BF16 => {
+                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *number = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that lie one after another in a file.
+pub(super) struct Dense<'a> {
+    pub(super) file: &'a MappedFile,
+    pub(super) format: NumberFormat,
+    /// Their bytes in the file.
+    pub(super) range: Range<usize>,
+}
+
+impl Dense<'_> {
+    fn byte_range(&self, range: &Range<usize>) -> Range<usize> {
+        let [start, end] = [range.start, range.end].map(|element| self.range.start + element * self.format.bytes());
+        start..end
+    }
+}
+
+impl Numbers for Dense<'_> {
+    fn decode(&self, start: usize, numbers: &mut [f32]) {
+        let bytes = self.byte_range(&(start..start + numbers.len()));
+        self.format.decode(&self.file.bytes()[bytes], numbers);
+    }
+
+    fn f16_bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        (self.format == NumberFormat::F16).then(|| &self.file.bytes()[self.byte_range(&range)])
+    }
+
+    fn stored_bytes(&self) -> usize {
+        self.range.len()
+    }
+
+    fn release(&self, range: Range<usize>) {
+        self.file.release(self.byte_range(&range));
+    }
 }
 
 /// A tensor as it lies in its file.
 pub struct TensorView<'a> {
     name: String,
-    file: &'a TensorFile,
-    format: NumberFormat,
-    shape: &'a [usize],
-    range: Range<usize>,
+    path: &'a Path,
+    shape: Vec<usize>,
+    numbers: Box<dyn Numbers + 'a>,
 }
 
 impl<'a> TensorView<'a> {
-    pub(super) fn new(
-        name: &str,
-        file: &'a TensorFile,
-        format: NumberFormat,
-        shape: &'a [usize],
-        range: Range<usize>,
-    ) -> Self {
-        Self { name: name.to_owned(), file, format, shape, range }
+    /// `numbers` are as many as `shape` says.
+    pub(super) fn new(name: &str, path: &'a Path, shape: &[usize], numbers: impl Numbers + 'a) -> Self {
+        Self { name: name.to_owned(), path, shape: shape.to_vec(), numbers: Box::new(numbers) }
     }
 
     /// Its name in the file.
@@ -57,22 +123,22 @@ impl<'a> TensorView<'a> {
 
     /// The file that holds it.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.path
     }
 
     /// Its sizes, outermost first.
     pub fn shape(&self) -> &[usize] {
-        self.shape
+        &self.shape
     }
 
-    /// How the file stores its numbers.
-    pub fn format(&self) -> NumberFormat {
-        self.format
+    /// The number of its elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// Bytes in the file.
     pub fn bytes(&self) -> usize {
-        self.range.len()
+        self.numbers.stored_bytes()
     }
 
     /// Converts the elements of `range` to f16, after what `numbers` holds already.
@@ -80,19 +146,18 @@ impl<'a> TensorView<'a> {
     /// # Errors
     /// [`Error::Tensor`] where a number is NaN or infinite, or f16 cannot hold it.
     pub fn append_f16(&self, range: Range<usize>, numbers: &mut Vec<f16>) -> Result<()> {
-        let bytes = self.element_bytes(&range);
         let start = numbers.len();
         numbers.resize(start + range.len(), f16::ZERO);
         let converted = &mut numbers[start..];
-        if self.format == NumberFormat::F16 {
+        if let Some(bytes) = self.numbers.f16_bytes(range.clone()) {
             for (number, bytes) in converted.iter_mut().zip(bytes.chunks_exact(2)) {
                 *number = f16::from_le_bytes([bytes[0], bytes[1]]);
             }
         } else {
             let mut block = [0.0; BLOCK];
-            for (converted, bytes) in converted.chunks_mut(BLOCK).zip(bytes.chunks(BLOCK * self.format.bytes())) {
+            for (index, converted) in converted.chunks_mut(BLOCK).enumerate() {
                 let block = &mut block[..converted.len()];
-                self.decode(bytes, block);
+                self.numbers.decode(range.start + index * BLOCK, block);
                 converted.convert_from_f32_slice(block);
             }
         }
@@ -106,7 +171,7 @@ impl<'a> TensorView<'a> {
         }
         let index = converted.iter().position(|number| !number.is_finite()).expect("one of them is not finite");
         let mut number = [0.0];
-        self.decode(&bytes[index * self.format.bytes()..][..self.format.bytes()], &mut number);
+        self.numbers.decode(range.start + index, &mut number);
         Err(self.refuse(range.start + index, number[0]))
     }
 
@@ -115,9 +180,8 @@ impl<'a> TensorView<'a> {
     /// # Errors
     /// [`Error::Tensor`] where a number is NaN or infinite.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let elements = self.range.len() / self.format.bytes();
-        let mut numbers = vec![0.0; elements];
-        self.decode(self.element_bytes(&(0..elements)), &mut numbers);
+        let mut numbers = vec![0.0; self.elements()];
+        self.numbers.decode(0, &mut numbers);
         match numbers.iter().position(|number| !number.is_finite()) {
             None => Ok(numbers),
             Some(index) => Err(self.refuse(index, numbers[index])),
@@ -126,36 +190,7 @@ impl<'a> TensorView<'a> {
 
     /// Says that the elements of `range` are not needed any more.
     pub fn release(&self, range: Range<usize>) {
-        self.file.release(self.byte_range(&range));
-    }
-
-    fn byte_range(&self, range: &Range<usize>) -> Range<usize> {
-        let start = self.range.start;
-        start + range.start * self.format.bytes()..start + range.end * self.format.bytes()
-    }
-
-    fn element_bytes(&self, range: &Range<usize>) -> &'a [u8] {
-        self.file.bytes(self.byte_range(range))
-    }
-
-    fn decode(&self, bytes: &[u8], numbers: &mut [f32]) {
-        match self.format {
-            NumberFormat::F32 => {
-                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *number = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                }
-            }
-            NumberFormat::F16 => {
-                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *number = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-                }
-            }
-            NumberFormat::BF16 => {
-                for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *number = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-                }
-            }
-        }
+        self.numbers.release(range);
     }
 
     fn refuse(&self, index: usize, number: f32) -> Error {
@@ -164,7 +199,7 @@ impl<'a> TensorView<'a> {
         } else {
             format!("element {index} is {number}; the file is damaged or the training diverged")
         };
-        Error::tensor(&self.name, self.path(), reason)
+        Error::tensor(&self.name, self.path, reason)
     }
 }
 
