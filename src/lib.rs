@@ -64,7 +64,7 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{FinishReason, GenerateOptions, Generation, Timings, Token};
 pub use gpu::{Gpu, GpuOptions, Selector};
-pub use model::{Budget, LoadOptions, Model};
+pub use model::{Budget, LoadOptions, MemoryPlan, Model};
 pub use sampler::SamplingOptions;
 pub use self_test::MatrixUnits;
 pub use tokenizer::Tokenizer;

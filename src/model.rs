@@ -24,10 +24,11 @@
 //! 7. GPT-J-6B's vocabulary has 143 rows that no text is made of (`<|extratoken_1|>` and so on). They have logits and
 //!    take part like the others.
 
+mod memory;
 mod scratch;
 mod stages;
 
-pub use scratch::Budget;
+pub use memory::{Budget, MemoryPlan, Room};
 pub use stages::Stages;
 
 use crate::cache::Cache;
@@ -48,13 +49,15 @@ pub struct LoadOptions {
     pub chunk: usize,
     /// Sequences that the cache holds at once.
     pub n_slots: usize,
+    /// Positions that each of them has room for; `None` for as many as the model can use and the GPU can hold.
+    pub context: Option<usize>,
     /// The shape of products with few rows; `None` for what is good on most GPUs of this kind.
     pub vector: Option<VectorShape>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { chunk: 256, n_slots: 1, vector: None }
+        Self { chunk: 256, n_slots: 1, context: None, vector: None }
     }
 }
 
@@ -108,7 +111,7 @@ struct Body {
 }
 
 /// Memory for everything but the weights, and what was found out about the GPU.
-struct Room {
+struct Place {
     config: Config,
     cache: Cache,
     scratch: Scratch,
@@ -117,15 +120,15 @@ struct Room {
     matrix_units: Option<MatrixUnits>,
 }
 
-impl Room {
+impl Place {
     async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {
-        options.check()?;
-        let cache = Cache::new(gpu, config, options.n_slots, config.n_positions).await?;
-        let scratch = Scratch::new(gpu, config, options).await?;
+        let MemoryPlan { config, .. } = MemoryPlan::new(gpu.into(), config, options)?;
+        let cache = Cache::new(gpu, &config, options.n_slots, config.n_positions).await?;
+        let scratch = Scratch::new(gpu, &config, options).await?;
         let bytes = scratch.logits.row_bytes() as u64;
         let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
         let (geometry, matrix_units) = self_test::geometry(gpu, options.vector).await?;
-        Ok(Self { config: config.clone(), cache, scratch, readbacks, geometry, matrix_units })
+        Ok(Self { config, cache, scratch, readbacks, geometry, matrix_units })
     }
 }
 
@@ -172,9 +175,9 @@ impl Model {
         mut progress: impl FnMut(Progress),
     ) -> Result<Self> {
         // Where these do not fit, the user hears of it before the long upload.
-        let room = Room::new(gpu, checkpoint.config(), options).await?;
+        let place = Place::new(gpu, checkpoint.config(), options).await?;
         let weights = Weights::load(gpu, checkpoint, &mut progress).await?;
-        Self::furnish(gpu, room, weights)
+        Self::furnish(gpu, place, weights)
     }
 
     /// A model of this configuration with weights that are on the GPU already.
@@ -182,11 +185,11 @@ impl Model {
     /// # Errors
     /// Where an option is out of range, or the GPU cannot hold the model.
     pub async fn new(gpu: &Gpu, config: &Config, weights: Weights, options: &LoadOptions) -> Result<Self> {
-        Self::furnish(gpu, Room::new(gpu, config, options).await?, weights)
+        Self::furnish(gpu, Place::new(gpu, config, options).await?, weights)
     }
 
-    fn furnish(gpu: &Gpu, room: Room, weights: Weights) -> Result<Self> {
-        let Room { config, cache, scratch, readbacks, geometry, matrix_units } = room;
+    fn furnish(gpu: &Gpu, place: Place, weights: Weights) -> Result<Self> {
+        let Place { config, cache, scratch, readbacks, geometry, matrix_units } = place;
         let kernels = Kernels::new(gpu, &config, cache.n_positions(), geometry);
         let mut argmax = Plan::default();
         argmax.run(kernels.argmax(&scratch.logits, &scratch.tokens));
@@ -243,7 +246,7 @@ impl Model {
         (n_outputs > 0).then(|| &head.expect("it was prepared").1)
     }
 
-    /// The model's configuration.
+    /// The model's configuration, with the context that it has here.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -457,12 +460,16 @@ impl Model {
 }
 
 impl LoadOptions {
-    fn check(&self) -> Result<()> {
+    fn check(&self, config: &Config) -> Result<()> {
         if !(1..=4096).contains(&self.chunk) {
             return Err(Error::option("chunk", format!("{} is not between 1 and 4096 rows", self.chunk)));
         }
         if !(1..=1024).contains(&self.n_slots) {
             return Err(Error::option("n_slots", format!("{} is not between 1 and 1024", self.n_slots)));
+        }
+        if let Some(context) = self.context.filter(|context| !(1..=config.n_positions).contains(context)) {
+            let reason = format!("{context} is not between 1 and the model's {} positions", config.n_positions);
+            return Err(Error::option("context", reason));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Format, Gpu, Plan, StepSize, Submission, Tensor};
 use crate::kernels::Kernels;
 use crate::regime::Geometry;
-use crate::weights::{Block, LayerNorm, Linear, Matrix, Weights};
+use crate::weights::{Block, Weights};
 
 /// The largest weight; a deviation of 0.018, near that of GPT-J-6B's own matrices.
 pub const SCALE: f32 = 1.0 / 32.0;
@@ -18,22 +18,18 @@ pub const SCALE: f32 = 1.0 / 32.0;
 /// # Errors
 /// Where the GPU cannot hold them.
 pub async fn weights(gpu: &Gpu, config: &Config, seed: u32) -> Result<Weights> {
-    let Config { vocab_size, n_embd, n_inner, n_layer, .. } = *config;
+    let weights = Weights::new(gpu, config).await?;
     let mut maker = Maker::new(gpu, config, seed).await?;
-    let wte = Tensor::new(gpu, "wte", vocab_size, n_embd, Format::F16).await?;
-    maker.fill(&wte, SCALE);
-    let mut blocks = Vec::new();
-    for _ in 0..n_layer {
-        blocks.push(Block {
-            ln_1: maker.layer_norm(n_embd).await?,
-            block_in: maker.linear("block_in", [config.block_in_features(), n_embd], n_inner).await?,
-            block_out: maker.linear("block_out", [n_embd, config.block_out_inputs()], n_embd).await?,
-        });
+    maker.fill(&weights.wte, SCALE);
+    for Block { ln_1, block_in, block_out } in &weights.blocks {
+        ln_1.gain.write_elements(gpu, &vec![1.0f32; config.n_embd]);
+        maker.fill(block_in.weight.panels(), SCALE);
+        maker.fill(block_out.weight.panels(), SCALE);
     }
-    let ln_f = maker.layer_norm(n_embd).await?;
-    let lm_head = maker.linear("lm_head", [vocab_size, n_embd], vocab_size).await?;
+    weights.ln_f.gain.write_elements(gpu, &vec![1.0f32; config.n_embd]);
+    maker.fill(weights.lm_head.weight.panels(), SCALE);
     gpu.check()?;
-    Ok(Weights { wte, blocks, ln_f, lm_head })
+    Ok(weights)
 }
 
 /// Makes tensors one after another, each from a seed of its own.
@@ -68,21 +64,5 @@ impl Maker {
         submission.run([&plan], StepSize { rows: 0, outputs: 0, positions: 0 });
         submission.submit();
         seed
-    }
-
-    async fn linear(&mut self, name: &str, [out, width]: [usize; 2], biases: usize) -> Result<Linear> {
-        let weight = Matrix::new(&self.gpu, name, out, width).await?;
-        self.fill(weight.panels(), SCALE);
-        Ok(Linear { weight, bias: self.vector("bias", biases, 0.0).await? })
-    }
-
-    async fn layer_norm(&self, width: usize) -> Result<LayerNorm> {
-        Ok(LayerNorm { gain: self.vector("gain", width, 1.0).await?, bias: self.vector("bias", width, 0.0).await? })
-    }
-
-    async fn vector(&self, name: &str, width: usize, value: f32) -> Result<Tensor> {
-        let tensor = Tensor::whole(&self.gpu, name, 1, width, Format::F32).await?;
-        tensor.write_elements(&self.gpu, &vec![value; width]);
-        Ok(tensor)
     }
 }

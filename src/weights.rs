@@ -41,12 +41,31 @@ pub struct LayerNorm {
     pub bias: Tensor,
 }
 
+impl LayerNorm {
+    async fn new(gpu: &Gpu, name: &str, width: usize) -> Result<Self> {
+        let [gain, bias] = ["gain", "bias"].map(|what| format!("{what} of {name}"));
+        Ok(Self {
+            gain: Tensor::whole(gpu, &gain, 1, width, Format::F32).await?,
+            bias: Tensor::whole(gpu, &bias, 1, width, Format::F32).await?,
+        })
+    }
+}
+
 /// A linear layer's parameters.
 pub struct Linear {
     /// (out, in) f16.
     pub weight: Matrix,
     /// f32.
     pub bias: Tensor,
+}
+
+impl Linear {
+    async fn new(gpu: &Gpu, name: &str, [features, inputs]: [usize; 2], biases: usize) -> Result<Self> {
+        Ok(Self {
+            weight: Matrix::new(gpu, name, features, inputs).await?,
+            bias: Tensor::whole(gpu, &format!("bias of {name}"), 1, biases, Format::F32).await?,
+        })
+    }
 }
 
 /// Features of a panel; `shaders/shared/weights_f16.wgsl` has the same number.
@@ -127,17 +146,40 @@ pub struct Progress {
 }
 
 impl Weights {
-    /// Uploads a checkpoint, a tensor at a time.
+    /// Allocates the parameters of a model of this configuration, all zero.
     ///
     /// # Errors
-    /// Where a number is not finite or f16 cannot hold it, or the GPU cannot hold a tensor.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold them.
+    pub async fn new(gpu: &Gpu, config: &Config) -> Result<Self> {
+        let Config { vocab_size, n_embd, n_inner, n_layer, .. } = *config;
+        let wte = Tensor::new(gpu, "wte", vocab_size, n_embd, Format::F16).await?;
+        let mut blocks = Vec::new();
+        for layer in 0..n_layer {
+            let name = |what: &str| format!("{what} of block {layer}");
+            let [inner, outer] = [config.block_in_features(), config.block_out_inputs()];
+            blocks.push(Block {
+                ln_1: LayerNorm::new(gpu, &name("ln_1"), n_embd).await?,
+                block_in: Linear::new(gpu, &name("block_in"), [inner, n_embd], n_inner).await?,
+                block_out: Linear::new(gpu, &name("block_out"), [n_embd, outer], n_embd).await?,
+            });
+        }
+        let ln_f = LayerNorm::new(gpu, "ln_f", n_embd).await?;
+        let lm_head = Linear::new(gpu, "lm_head", [vocab_size, n_embd], vocab_size).await?;
+        Ok(Self { wte, blocks, ln_f, lm_head })
+    }
+
+    /// Uploads a checkpoint, a panel at a time, into memory that is allocated before.
+    ///
+    /// # Errors
+    /// Where a number is not finite or f16 cannot hold it, or the GPU cannot hold the parameters.
     pub async fn load(gpu: &Gpu, checkpoint: &Checkpoint, progress: &mut impl FnMut(Progress)) -> Result<Self> {
         let mut total = 0;
         for name in TensorName::all(checkpoint.config()) {
             total += checkpoint.tensor(name)?.bytes() as u64;
         }
+        let weights = Self::new(gpu, checkpoint.config()).await?;
         let mut loader = Loader { gpu, checkpoint, uploader: Uploader::new(gpu), progress, done: 0, total };
-        let weights = loader.weights().await?;
+        loader.fill_all(&weights).await?;
         loader.uploader.finish().await?;
         Ok(weights)
     }
@@ -177,24 +219,25 @@ struct Loader<'a, P> {
 }
 
 impl<P: FnMut(Progress)> Loader<'_, P> {
-    async fn weights(&mut self) -> Result<Weights> {
-        let wte = self.embedding().await?;
-        let mut blocks = Vec::new();
-        for layer in 0..self.checkpoint.config().n_layer {
-            blocks.push(self.block(layer).await?);
+    async fn fill_all(&mut self, weights: &Weights) -> Result<()> {
+        self.fill_embedding(&weights.wte).await?;
+        for (layer, block) in weights.blocks.iter().enumerate() {
+            self.fill_block(layer, block).await?;
         }
-        let ln_f = self.layer_norm(TensorName::LnFWeight, TensorName::LnFBias).await?;
-        let lm_head = self.lm_head().await?;
-        Ok(Weights { wte, blocks, ln_f, lm_head })
+        self.fill_layer_norm(&weights.ln_f, [TensorName::LnFWeight, TensorName::LnFBias])?;
+        self.fill_lm_head(&weights.lm_head).await
     }
 
-    async fn block(&mut self, layer: usize) -> Result<Block> {
+    async fn fill_block(&mut self, layer: usize, block: &Block) -> Result<()> {
         let name = |tensor| TensorName::Block(layer, tensor);
-        let ln_1 = self.layer_norm(name(BlockTensor::Ln1Weight), name(BlockTensor::Ln1Bias)).await?;
-        Ok(Block { ln_1, block_in: self.block_in(layer).await?, block_out: self.block_out(layer).await? })
+        self.fill_layer_norm(&block.ln_1, [name(BlockTensor::Ln1Weight), name(BlockTensor::Ln1Bias)])?;
+        self.fill_block_in(layer, &block.block_in.weight).await?;
+        self.fill_vector(&block.block_in.bias, name(BlockTensor::FcInBias))?;
+        self.fill_block_out(layer, &block.block_out.weight).await?;
+        self.fill_vector(&block.block_out.bias, name(BlockTensor::FcOutBias))
     }
 
-    async fn block_in(&mut self, layer: usize) -> Result<Linear> {
+    async fn fill_block_in(&mut self, layer: usize, matrix: &Matrix) -> Result<()> {
         let config = self.checkpoint.config();
         let tensor = |tensor| self.checkpoint.tensor(TensorName::Block(layer, tensor));
         let heads = [tensor(BlockTensor::QProj)?, tensor(BlockTensor::KProj)?, tensor(BlockTensor::VProj)?];
@@ -208,13 +251,10 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
             let (head, dim) = (feature / config.head_width(), feature % config.head_width());
             if dim < config.head_dim() { row(view, head * config.head_dim() + dim) } else { Vec::new() }
         };
-        let name = format!("block_in of block {layer}");
-        let matrix = Matrix::new(self.gpu, &name, config.block_in_features(), config.n_embd).await?;
-        self.fill(&matrix, runs).await?;
-        Ok(Linear { weight: matrix, bias: self.vector(TensorName::Block(layer, BlockTensor::FcInBias)).await? })
+        self.fill(matrix, runs).await
     }
 
-    async fn block_out(&mut self, layer: usize) -> Result<Linear> {
+    async fn fill_block_out(&mut self, layer: usize, matrix: &Matrix) -> Result<()> {
         let config = self.checkpoint.config();
         let tensor = |tensor| self.checkpoint.tensor(TensorName::Block(layer, tensor));
         let (out_proj, fc_out) = (tensor(BlockTensor::OutProj)?, tensor(BlockTensor::FcOutWeight)?);
@@ -225,23 +265,21 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
             runs.push((&fc_out, feature * config.n_inner..(feature + 1) * config.n_inner));
             runs
         };
-        let name = format!("block_out of block {layer}");
-        let matrix = Matrix::new(self.gpu, &name, config.n_embd, config.block_out_inputs()).await?;
-        self.fill(&matrix, runs).await?;
-        Ok(Linear { weight: matrix, bias: self.vector(TensorName::Block(layer, BlockTensor::FcOutBias)).await? })
+        self.fill(matrix, runs).await
     }
 
-    async fn lm_head(&mut self) -> Result<Linear> {
+    async fn fill_lm_head(&mut self, lm_head: &Linear) -> Result<()> {
         let config = self.checkpoint.config();
         let name = if config.tie_word_embeddings { TensorName::Wte } else { TensorName::LmHeadWeight };
         let view = self.checkpoint.tensor(name)?;
-        let matrix = Matrix::new(self.gpu, "lm_head", config.vocab_size, config.n_embd).await?;
-        self.fill(&matrix, |row| vec![(&view, row * config.n_embd..(row + 1) * config.n_embd)]).await?;
-        Ok(Linear { weight: matrix, bias: self.vector(TensorName::LmHeadBias).await? })
+        let runs = |row: usize| vec![(&view, row * config.n_embd..(row + 1) * config.n_embd)];
+        self.fill(&lm_head.weight, runs).await?;
+        self.fill_vector(&lm_head.bias, TensorName::LmHeadBias)
     }
 
-    async fn layer_norm(&mut self, gain: TensorName, bias: TensorName) -> Result<LayerNorm> {
-        Ok(LayerNorm { gain: self.vector(gain).await?, bias: self.vector(bias).await? })
+    fn fill_layer_norm(&mut self, norm: &LayerNorm, [gain, bias]: [TensorName; 2]) -> Result<()> {
+        self.fill_vector(&norm.gain, gain)?;
+        self.fill_vector(&norm.bias, bias)
     }
 
     /// Uploads a matrix panel by panel; `runs` says where the checkpoint has the row of a feature.
@@ -278,19 +316,17 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
         Ok(())
     }
 
-    async fn vector(&mut self, name: TensorName) -> Result<Tensor> {
+    fn fill_vector(&mut self, tensor: &Tensor, name: TensorName) -> Result<()> {
         let view = self.checkpoint.tensor(name)?;
         let numbers = view.to_f32()?;
-        let tensor = Tensor::whole(self.gpu, view.name(), 1, numbers.len(), Format::F32).await?;
         tensor.write_elements(self.gpu, &numbers);
         self.advance(&view, numbers.len());
-        Ok(tensor)
+        Ok(())
     }
 
-    async fn embedding(&mut self) -> Result<Tensor> {
+    async fn fill_embedding(&mut self, tensor: &Tensor) -> Result<()> {
         let view = self.checkpoint.tensor(TensorName::Wte)?;
-        let &[rows, width] = view.shape() else { unreachable!("the checkpoint made sure that it is a matrix") };
-        let tensor = Tensor::new(self.gpu, view.name(), rows, width, Format::F16).await?;
+        let (rows, width) = (tensor.rows(), tensor.width());
         let block_rows = (BLOCK_BYTES / tensor.row_bytes()).max(1);
         let mut block = Vec::with_capacity(block_rows * padded(width));
         for first_row in (0..rows).step_by(block_rows) {
@@ -305,11 +341,11 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
                     block.resize(block.len().next_multiple_of(padded(width)), f16::ZERO);
                 }
             }
-            self.uploader.write(&tensor, first_row, bytemuck::cast_slice(&block)).await?;
+            self.uploader.write(tensor, first_row, bytemuck::cast_slice(&block)).await?;
             view.release(elements.clone());
             self.advance(&view, elements.len());
         }
-        Ok(tensor)
+        Ok(())
     }
 
     fn advance(&mut self, view: &TensorView<'_>, elements: usize) {

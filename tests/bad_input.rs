@@ -460,12 +460,18 @@ fn a_cache_that_the_gpu_cannot_hold_is_refused() {
     let config = json!({"n_embd": 1024, "n_head": 16, "n_positions": 1 << 20});
     let model = Model::empty().with_config(&config).with_tensors(widen);
     let mut command = gptj(&["generate", "--model", model.path(), "--prompt-tokens", "1"]);
-    let words = ["not enough GPU memory for cache of block 0 (4294967296 bytes)", "at most"];
+    command.args(["--context", "1048576"]);
+    let words = ["not enough GPU memory for a context of 1048576", "cache", "binds at most", "a context of", "fits"];
     assert_refused("a long context", &mut command, 1, &words);
 
-    let info = gptj(&["info", "--json", "--model", model.path()]).output().expect("the program starts");
-    let info: Value = serde_json::from_slice(&info.stdout).expect("JSON");
+    let mut info = gptj(&["info", "--json", "--context", "1048576", "--model", model.path()]);
+    let info: Value = serde_json::from_slice(&info.output().expect("the program starts").stdout).expect("JSON");
     assert_ne!(info["fits"], true);
+    // Unless it is asked for, the context is as long as fits.
+    let mut info = gptj(&["info", "--json", "--model", model.path()]);
+    let info: Value = serde_json::from_slice(&info.output().expect("the program starts").stdout).expect("JSON");
+    assert!(info["context"].as_u64().is_some_and(|context| (32..1 << 20).contains(&context)), "{info}");
+    assert_ne!(info["fits"], false);
 }
 
 // ---- whatever else a file may hold ----

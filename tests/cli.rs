@@ -395,9 +395,11 @@ fn no_devices_are_an_empty_list_and_a_note() {
 struct Info {
     config: Value,
     parameters: u64,
+    context: usize,
     memory: Memory,
     adapter: Option<Adapter>,
     fits: Option<bool>,
+    problem: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -406,6 +408,7 @@ struct Memory {
     weights: u64,
     cache: u64,
     activations: u64,
+    driver: u64,
     total: u64,
 }
 
@@ -420,12 +423,15 @@ fn info_describes_a_model_without_a_gpu() {
     let file = SafeTensors::deserialize(file).expect("it is sound");
     let elements: usize = file.tensors().iter().map(|(_, tensor)| tensor.shape().iter().product::<usize>()).sum();
     assert_eq!(info.parameters, elements as u64);
-    let Memory { weights, cache, activations, total } = info.memory;
+    let Memory { weights, cache, activations, driver, total } = info.memory;
     assert!(weights >= 2 * info.parameters, "two bytes a weight, and four bytes a bias");
     assert_eq!(cache, 2 * 2 * 4 * 512 * 256, "keys and values, two bytes each, of 4 blocks, 512 positions, 256 wide");
-    assert_eq!(weights + cache + activations, total);
-    assert!(info.adapter.is_none() && info.fits.is_none());
+    assert_eq!(weights + cache + activations + driver, total);
+    assert!(info.adapter.is_none() && info.fits.is_none() && info.problem.is_none());
+    assert_eq!(info.context, 512);
 
+    let info: Info = run_json(&mut gptj_without_gpu(&["info", "--json", "--context", "64"]));
+    assert_eq!((info.context, info.memory.cache), (64, cache / 8));
     let (stdout, stderr) = run(&mut gptj_without_gpu(&["info", "--model", NARROW]));
     for words in [NARROW, "2 blocks; width 48, 3 heads of 16; MLP 80", "context 24", "weights", "no GPU found"] {
         assert!(stdout.contains(words), "{words} is missing in {stdout}");
@@ -453,10 +459,10 @@ fn every_command_has_help_and_every_shell_completions() {
             &["generate"],
             "--model --prompt --prompt-file --prompt-tokens --max-new-tokens --temperature --top-k --top-p",
         ),
-        (&["generate"], "--repetition-penalty --seed --greedy --stop --json --gpu"),
+        (&["generate"], "--repetition-penalty --seed --greedy --stop --context --json --gpu"),
         (&["tokenize"], "--model --decode --json"),
         (&["devices"], "--json"),
-        (&["info"], "--model --json --gpu"),
+        (&["info"], "--model --context --json --gpu"),
         (&["completions"], "bash zsh fish powershell"),
     ] {
         let (stdout, stderr) = run(&mut gptj(&[command, &["--help"]].concat()));

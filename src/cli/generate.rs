@@ -9,14 +9,14 @@ use anyhow::{Context, bail};
 use clap::Args;
 use gptj::weights::Weights;
 use gptj::{
-    Checkpoint, Error, FinishReason, GenerateOptions, Generation, Gpu, GpuOptions, LoadOptions, Model, SamplingOptions,
-    Selector, Tokenizer,
+    Checkpoint, Config, Error, FinishReason, GenerateOptions, Generation, Gpu, GpuOptions, LoadOptions, Model,
+    SamplingOptions, Selector, Tokenizer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::tuned::tuned;
-use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
+use super::{ContextArgument, ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
 
 /// Continue a prompt.
 ///
@@ -61,6 +61,9 @@ pub(crate) struct Generate {
     /// End the text before this string; may be given more than once.
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
+
+    #[command(flatten)]
+    context: ContextArgument,
 
     /// Print one JSON object at the end: prompt_tokens, tokens, text, finish_reason, seed, adapter, timings.
     #[arg(long)]
@@ -142,12 +145,19 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
     let tokenizer = arguments.model.tokenizer(checkpoint.config().vocab_size)?;
     options.check(tokenizer.as_ref())?;
     let prompt = arguments.prompt.tokens(tokenizer.as_ref(), &arguments.model)?;
-    checkpoint.config().check_prompt(&prompt)?;
+    let config = checkpoint.config();
+    let n_positions = arguments.context.context.map_or(config.n_positions, |context| context.min(config.n_positions));
+    Config { n_positions, ..config.clone() }.check_prompt(&prompt)?;
 
     let start = Instant::now();
-    let mut model = load(&checkpoint, gpu).await?;
+    let mut model = load(&checkpoint, gpu, arguments.context.context).await?;
     let load_time = start.elapsed();
     note_wrong_matrix_units(&model);
+    let context = model.config().n_positions;
+    if context < checkpoint.config().n_positions && arguments.context.context.is_none() {
+        let positions = checkpoint.config().n_positions;
+        note(&format!("note: the GPU has room for a context of {context} positions, of the model's {positions}"));
+    }
     let gpu = model.gpu().clone();
     let adapter = gpu.info();
 
@@ -212,8 +222,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
         match outcome.reason {
             FinishReason::Stop => "ended by the text".to_owned(),
             FinishReason::Length => "as many as asked for".to_owned(),
-            FinishReason::Context =>
-                format!("ended by the full context of {} positions", checkpoint.config().n_positions),
+            FinishReason::Context => format!("ended by the full context of {context} positions"),
         },
         outcome.prompt,
         outcome.prompt_rate(),
@@ -247,7 +256,7 @@ impl Outcome {
 }
 
 /// Opens the GPU and loads the model, with a progress bar where standard error is a terminal.
-async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Error> {
+async fn load(checkpoint: &Checkpoint, selector: &Selector, context: Option<usize>) -> Result<Model, Error> {
     let options = GpuOptions { selector: selector.clone(), cache_dir: cache_dir(), ..GpuOptions::default() };
     let gpu = Gpu::open(&options).await?;
     if gpu.info().is_software() {
@@ -255,7 +264,7 @@ async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Err
     }
     let style = "loading {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("the template is valid"));
-    let options = LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() };
+    let options = LoadOptions { context, vector: tuned(&gpu), ..LoadOptions::default() };
     let model = Model::load(&gpu, checkpoint, &options, |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);

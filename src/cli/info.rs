@@ -1,21 +1,24 @@
-//! `gptj info`: what a model is and whether it fits a GPU.
+//! `gptj info`: what a model is, what it takes of a GPU's memory, and whether it fits.
 
 use std::io::Write;
 
 use clap::Args;
-use gptj::gpu::{AdapterInfo, find_adapter};
-use gptj::{Budget, Config, LoadOptions, Selector};
+use gptj::gpu::find_adapter;
+use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Selector};
 use serde_json::json;
 
-use super::{ModelArguments, gigabytes, print_json};
+use super::{ContextArgument, ModelArguments, gigabytes, print_json};
 
-/// Show a model's configuration, its size, and whether it fits the GPU.
+/// Show a model's configuration, what it takes of the GPU's memory, and the longest context that fits.
 #[derive(Args)]
 pub(crate) struct Info {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Print one JSON object.
+    #[command(flatten)]
+    context: ContextArgument,
+
+    /// Print one JSON object: config, parameters, context, memory, adapter, fits, problem.
     #[arg(long)]
     json: bool,
 }
@@ -23,25 +26,38 @@ pub(crate) struct Info {
 pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> {
     let checkpoint = arguments.model.checkpoint()?;
     let config = checkpoint.config();
-    let budget = Budget::new(config, &LoadOptions::default());
+    let options = LoadOptions { context: arguments.context.context, ..LoadOptions::default() };
     // A model can be looked at on a machine without a GPU, but a GPU that was asked for must be there.
     let adapter = match find_adapter(gpu).await {
         Err(_) if *gpu == Selector::Best => None,
         found => Some(found?),
     };
-    let fits = adapter.as_ref().and_then(|adapter| fits(config, &budget, adapter));
+    // Without a GPU, everything fits.
+    let room = adapter.as_ref().map_or(MemoryPlan::ANYTHING, Into::into);
+    let plan = match MemoryPlan::new(room, config, &options) {
+        Err(error @ Error::OutOfMemory { .. }) => Err(error),
+        plan => Ok(plan?),
+    };
+    let planned = Config { n_positions: options.context.unwrap_or(config.n_positions), ..config.clone() };
+    let (context, budget) = match &plan {
+        Ok(plan) => (plan.config.n_positions, plan.budget),
+        Err(_) => (planned.n_positions, Budget::new(&planned, &options)),
+    };
     if arguments.json {
         return print_json(&json!({
             "config": config,
             "parameters": config.parameter_count(),
+            "context": context,
             "memory": {
                 "weights": budget.weights,
                 "cache": budget.cache,
                 "activations": budget.activations,
+                "driver": budget.driver,
                 "total": budget.total(),
             },
             "adapter": adapter,
-            "fits": fits,
+            "fits": adapter.as_ref().and_then(|adapter| adapter.memory).map(|_| plan.is_ok()),
+            "problem": plan.as_ref().err().map(ToString::to_string),
         }));
     }
 
@@ -50,25 +66,19 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
     writeln!(out, "{}: GPT-J of {} parameters", arguments.model.name(), config.parameter_count())?;
     writeln!(out, "  {n_layer} blocks; width {n_embd}, {n_head} heads of {}; MLP {n_inner}", config.head_dim())?;
     writeln!(out, "  vocabulary {vocab_size}; context {n_positions}; rotary dimensions {rotary_dim}")?;
-    writeln!(out, "memory on the GPU")?;
+    writeln!(out, "memory on the GPU, with a context of {context}")?;
     writeln!(out, "  weights (f16)      {:>10}", gigabytes(budget.weights))?;
     writeln!(out, "  cache (f16)        {:>10}", gigabytes(budget.cache))?;
     writeln!(out, "  activations (f32)  {:>10}", gigabytes(budget.activations))?;
+    writeln!(out, "  driver, about      {:>10}", gigabytes(budget.driver))?;
     writeln!(out, "  total              {:>10}", gigabytes(budget.total()))?;
-    match (adapter, fits) {
+    match (&adapter, plan) {
         (None, _) => writeln!(out, "no GPU found")?,
-        (Some(adapter), None) => writeln!(out, "{adapter}: its driver does not tell how much memory it has")?,
-        (Some(adapter), Some(fits)) => {
-            let verdict = if fits { "fits" } else { "does not fit" };
-            let memory = gigabytes(adapter.memory.unwrap_or_default());
-            writeln!(out, "{verdict} {adapter} with {memory}")?;
-        }
+        (Some(adapter), Err(error)) => writeln!(out, "does not fit {adapter}: {error}")?,
+        (Some(adapter), Ok(_)) => match adapter.memory {
+            None => writeln!(out, "{adapter}: its driver does not tell how much memory it has")?,
+            Some(memory) => writeln!(out, "fits {adapter} with {}", gigabytes(memory))?,
+        },
     }
     Ok(())
-}
-
-/// Whether everything fits the adapter; `None` where its driver does not tell its memory.
-fn fits(config: &Config, budget: &Budget, adapter: &AdapterInfo) -> Option<bool> {
-    let whole = Budget::largest_piece(config, &LoadOptions::default());
-    adapter.memory.map(|memory| budget.total() <= memory && whole <= adapter.max_buffer.min(adapter.max_binding))
 }

@@ -52,6 +52,14 @@ pub(crate) enum Command {
     },
 }
 
+/// How much context the model is to have.
+#[derive(Args)]
+pub(crate) struct ContextArgument {
+    /// Positions to have room for. The default is as many as the model can use and the GPU's memory can hold.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) context: Option<usize>,
+}
+
 /// The model to use.
 #[derive(Args, Default)]
 pub(crate) struct ModelArguments {

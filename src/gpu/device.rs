@@ -197,6 +197,11 @@ impl Gpu {
         self.0.max_binding.min(self.0.info.max_buffer)
     }
 
+    /// The GPU's memory in bytes, where its driver tells.
+    pub fn memory(&self) -> Option<u64> {
+        self.0.info.memory.filter(|_| !self.is_rehearsal())
+    }
+
     /// How many objects were created so far.
     pub fn created(&self) -> Created {
         let counters = &self.0.created;

@@ -1,12 +1,10 @@
-//! What a model needs of memory beside its weights and its cache, and how much a model takes in all.
+//! What a step works on, from its tokens to its logits.
 
-use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Format, Gpu, Tensor, padded};
 use crate::kernels::{Row, StepHeader};
 use crate::regime::{SPLIT_ROWS, TILE_ROWS, most_splits};
-use crate::weights::Weights;
 
 use super::LoadOptions;
 
@@ -65,6 +63,12 @@ impl Scratch {
         ]
     }
 
+    /// Bytes of all of it, and of its largest tensor.
+    pub(super) fn bytes(config: &Config, options: &LoadOptions) -> [u64; 2] {
+        let bytes = Self::layout(config, options).map(layout_bytes);
+        [bytes.iter().sum(), bytes.into_iter().max().unwrap_or(0)]
+    }
+
     pub(super) async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {
         let mut tensors = Vec::new();
         for (name, rows, width, format) in Self::layout(config, options) {
@@ -79,36 +83,5 @@ impl Scratch {
     /// Rows of a step at most.
     pub(super) fn chunk(&self) -> usize {
         self.x.rows()
-    }
-}
-
-/// What a model takes of a GPU's memory, in bytes.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
-pub struct Budget {
-    /// The parameters.
-    pub weights: u64,
-    /// Keys and values of the whole context.
-    pub cache: u64,
-    /// Everything between the weights and the logits.
-    pub activations: u64,
-}
-
-impl Budget {
-    /// For a model of this configuration, without loading it.
-    pub fn new(config: &Config, options: &LoadOptions) -> Self {
-        let weights = Weights::bytes(config);
-        let cache = Cache::bytes(config, options.n_slots, config.n_positions);
-        Self { weights, cache, activations: Scratch::layout(config, options).map(layout_bytes).iter().sum() }
-    }
-
-    /// The largest tensor that kernels must see in one piece, in bytes.
-    pub fn largest_piece(config: &Config, options: &LoadOptions) -> u64 {
-        let cache = Cache::bytes(config, options.n_slots, config.n_positions) / config.n_layer as u64;
-        Scratch::layout(config, options).map(layout_bytes).into_iter().chain([cache]).max().unwrap_or(0)
-    }
-
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.weights + self.cache + self.activations
     }
 }
