@@ -122,15 +122,18 @@ impl Matrix {
         self.panels.parts()
     }
 
-    /// Interleaves the rows of a panel, each padded, appending to `panel`.
-    pub fn interleave(rows: &[f16], panel: &mut Vec<f16>) {
+    /// Interleaves the rows of a panel, each padded.
+    ///
+    /// # Panics
+    /// Where `panel` is not as long as the rows.
+    pub fn interleave(rows: &[f16], panel: &mut [f16]) {
+        assert_eq!(rows.len(), panel.len(), "a panel holds its rows");
         let width = rows.len() / PANEL_FEATURES;
-        for group in (0..width).step_by(CHUNK) {
-            for feature in 0..PANEL_FEATURES {
+        for (group, chunks) in panel.chunks_exact_mut(PANEL_FEATURES * CHUNK).enumerate() {
+            for (index, chunk) in chunks.chunks_exact_mut(CHUNK).enumerate() {
                 // Chunk 8 * j + i is that of feature 4 * i + j.
-                let (j, i) = (feature / 8, feature % 8);
-                let start = (4 * i + j) * width + group;
-                panel.extend_from_slice(&rows[start..start + CHUNK]);
+                let feature = index % 8 * 4 + index / 8;
+                chunk.copy_from_slice(&rows[feature * width + group * CHUNK..][..CHUNK]);
             }
         }
     }
@@ -286,7 +289,7 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
     async fn fill<'v, 'a: 'v>(&mut self, matrix: &Matrix, runs: impl Fn(usize) -> Runs<'v, 'a>) -> Result<()> {
         let width = padded(matrix.inputs());
         let mut rows = Vec::with_capacity(PANEL_FEATURES * width);
-        let mut panel = Vec::with_capacity(PANEL_FEATURES * width);
+        let mut panel = vec![f16::ZERO; PANEL_FEATURES * width];
         let mut read: Runs<'v, 'a> = Vec::new();
         for first in (0..matrix.features()).step_by(PANEL_FEATURES) {
             rows.clear();
@@ -306,7 +309,6 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
                 rows.resize((feature - first + 1) * width, f16::ZERO);
             }
             rows.resize(PANEL_FEATURES * width, f16::ZERO);
-            panel.clear();
             Matrix::interleave(&rows, &mut panel);
             self.uploader.write(&matrix.panels, first / PANEL_FEATURES, bytemuck::cast_slice(&panel)).await?;
             for (view, range) in &read {

@@ -86,7 +86,7 @@ pub fn matrix(gpu: &Gpu, name: &str, features: usize, inputs: usize, number: imp
     for panel in 0..features.div_ceil(32) {
         let rows = (32 * panel..32 * (panel + 1)).flat_map(|feature| (0..padded(inputs)).map(move |i| (feature, i)));
         let rows: Vec<f16> = rows.map(|(feature, input)| f16::from_f32(number(feature, input))).collect();
-        let mut interleaved = Vec::new();
+        let mut interleaved = vec![f16::ZERO; rows.len()];
         Matrix::interleave(&rows, &mut interleaved);
         matrix.panels().write(gpu, panel, bytemuck::cast_slice(&interleaved));
     }
