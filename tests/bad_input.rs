@@ -461,7 +461,7 @@ fn a_cache_that_the_gpu_cannot_hold_is_refused() {
     let model = Model::empty().with_config(&config).with_tensors(widen);
     let mut command = gptj(&["generate", "--model", model.path(), "--prompt-tokens", "1"]);
     command.args(["--context", "1048576"]);
-    let words = ["not enough GPU memory for a context of 1048576", "cache", "binds at most", "a context of", "fits"];
+    let words = ["not enough GPU memory for a context of 1048576", "cache 8.59 GB", "a context of", "fits"];
     assert_refused("a long context", &mut command, 1, &words);
 
     let mut info = gptj(&["info", "--json", "--context", "1048576", "--model", model.path()]);

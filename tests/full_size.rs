@@ -91,7 +91,8 @@ fn plain_logits(checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
             fc_out: part(BlockTensor::FcOutWeight),
             fc_out_bias: part(BlockTensor::FcOutBias),
         };
-        let normed = norm(&x, [BlockTensor::Ln1Weight, BlockTensor::Ln1Bias].map(|part| TensorName::Block(layer, part)));
+        let normed =
+            norm(&x, [BlockTensor::Ln1Weight, BlockTensor::Ln1Bias].map(|part| TensorName::Block(layer, part)));
         let [mut keys, mut values] = [(); 2].map(|()| LayerCache::new(config, 1, config.n_positions));
         let (q, hidden) = reference::block_in(&rows, &normed, &block, &angles, config, [&mut keys, &mut values]);
         let attended = reference::attention(&rows, &q, &keys, &values);
