@@ -146,6 +146,9 @@ const PRESETS: [(&str, &str); 3] = [
 ];
 
 impl Config {
+    /// What the wavelengths of rotary positions grow towards.
+    pub(crate) const ROTARY_BASE: f32 = 10_000.0;
+
     /// The sizes of this name: `6b` is GPT-J-6B; `1b` and `tiny` are smaller.
     pub fn preset(name: &str) -> Option<Self> {
         let (_, text) = PRESETS.into_iter().find(|(preset, _)| *preset == name)?;
@@ -199,8 +202,16 @@ impl Config {
                 None => Vec::new(),
             },
         };
-        config.check().map_err(|reason| Error::config(path, reason))?;
-        Ok(config)
+        config.checked(path)
+    }
+
+    /// Itself, if it is possible; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is not.
+    pub(crate) fn checked(self, path: &Path) -> Result<Self> {
+        self.check().map_err(|reason| Error::config(path, reason))?;
+        Ok(self)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -307,8 +318,10 @@ impl Config {
     ///
     /// As in Hugging Face's `create_sinusoidal_positions`, the angle is an f32 product of f32 factors.
     pub fn rotary_angles(&self, n_positions: usize) -> Vec<[f32; 2]> {
-        let frequencies: Vec<f32> =
-            (0..self.rotary_dim).step_by(2).map(|i| 1.0 / 10000f32.powf(i as f32 / self.rotary_dim as f32)).collect();
+        let frequencies: Vec<f32> = (0..self.rotary_dim)
+            .step_by(2)
+            .map(|i| 1.0 / Self::ROTARY_BASE.powf(i as f32 / self.rotary_dim as f32))
+            .collect();
         (0..n_positions)
             .flat_map(|position| frequencies.iter().map(move |frequency| position as f32 * frequency))
             .map(|angle| [angle.cos(), angle.sin()])

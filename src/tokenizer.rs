@@ -2,6 +2,8 @@
 //!
 //! GPT-J's tokenizer is GPT-2's byte-level BPE. Nothing is added to a prompt: no token for its beginning.
 
+mod vocabulary;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use tokenizers::models::bpe::Error::{BadMerges, MergeTokenOutOfVocabulary};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 
 /// Turns text into token ids and back.
@@ -17,21 +20,24 @@ pub struct Tokenizer(Inner);
 
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face model directory: `tokenizer.json`, or `vocab.json` and `merges.txt` with
-    /// or without `added_tokens.json`. `None` where there are no such files. Every id must be below `vocab_size`.
+    /// or without `added_tokens.json`. Or that of a GGUF file, which may be the only model in its directory. `None` where
+    /// there is none. Every id must be below `vocab_size`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] where the files are damaged or do not fit the model.
-    pub fn open(directory: &Path, vocab_size: usize) -> Result<Option<Self>> {
-        let json = directory.join("tokenizer.json");
-        let vocab = directory.join("vocab.json");
+    pub fn open(path: &Path, vocab_size: usize) -> Result<Option<Self>> {
+        let json = path.join("tokenizer.json");
+        let vocab = path.join("vocab.json");
         if json.exists() {
             let bytes = std::fs::read(&json).map_err(|error| Error::read(&json, error))?;
             return Self::from_bytes(&json.to_string_lossy(), &bytes, vocab_size).map(Some);
         }
         if !vocab.exists() {
-            return Ok(None);
+            let Some(vocabulary) = checkpoint::vocabulary(path, vocab_size)? else { return Ok(None) };
+            let inner = vocabulary::tokenizer(&vocabulary)?;
+            return Self(inner).check(&vocabulary.path, vocab_size).map(Some);
         }
-        let inner = byte_level_bpe(&vocab, &directory.join("merges.txt"), &directory.join("added_tokens.json"))?;
+        let inner = byte_level_bpe(&vocab, &path.join("merges.txt"), &path.join("added_tokens.json"))?;
         Self(inner).check(&vocab, vocab_size).map(Some)
     }
 
@@ -102,10 +108,7 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         let about_merges = matches!(error.downcast_ref(), Some(BadMerges(_) | MergeTokenOutOfVocabulary(_)));
         Error::tokenizer(if about_merges { merges } else { vocab }, error.to_string())
     })?;
-    let mut inner = Inner::new(bpe);
-    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    inner.with_decoder(Some(ByteLevel::default()));
-
+    let mut inner = byte_level(bpe);
     let failed = |error: tokenizers::Error| Error::tokenizer(added, error.to_string());
     // In the vocabulary, yet not made of bytes: it must be recognised before the text is split.
     if inner.token_to_id(END_OF_TEXT).is_some() {
@@ -127,6 +130,14 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         }
     }
     Ok(inner)
+}
+
+/// GPT-2's tokenizer with these tokens.
+fn byte_level(bpe: BPE) -> Inner {
+    let mut inner = Inner::new(bpe);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    inner.with_decoder(Some(ByteLevel::default()));
+    inner
 }
 
 const END_OF_TEXT: &str = "<|endoftext|>";
