@@ -61,11 +61,14 @@ fn missing_files_are_named() {
     Model::sound().without("model.safetensors").assert_refused("no weights", &words);
 
     let model = Model::sound();
-    for (case, directory) in [("no directory", model.file("nowhere")), ("a file", model.file("config.json"))] {
-        let directory = directory.to_str().expect("temporary directories have plain names");
+    for (case, path, words) in [
+        ("no directory", model.file("nowhere"), ["cannot read", "config.json"]),
+        ("a file", model.file("config.json"), ["config.json", "neither a model directory nor a GGUF or GGML file"]),
+    ] {
+        let path = path.to_str().expect("temporary directories have plain names");
         for command in ["generate", "tokenize", "info"] {
-            let mut command = gptj_without_gpu(&[command, "--model", directory]);
-            assert_refused(case, &mut command, 1, &["cannot read", directory, "config.json"]);
+            let mut command = gptj_without_gpu(&[command, "--model", path]);
+            assert_refused(case, &mut command, 1, &[path, words[0], words[1]]);
         }
     }
 }

@@ -109,7 +109,7 @@ impl TokenizerArguments {
 }
 
 /// What is said of a model without a tokenizer.
-pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json";
+pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, and is no GGUF file with merges";
 
 /// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
 /// directory for such things.

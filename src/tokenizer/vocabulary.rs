@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 
 /// The tokenizer of this vocabulary.
 pub(super) fn tokenizer(vocabulary: &Vocabulary) -> Result<Inner> {
-    let refuse = |reason: String| Error::tokenizer(&vocabulary.path, format!("{reason}; --tokenizer takes another"));
+    let refuse =
+        |reason: String| Error::tokenizer(&vocabulary.path, format!("{reason}; take the tokenizer from other files"));
     let kinds = kinds(vocabulary);
     let tokens = spell(vocabulary, &kinds).map_err(|id| refuse(format!("token {id} is not UTF-8")))?;
 
