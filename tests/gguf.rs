@@ -286,7 +286,7 @@ fn damaged_gguf_files_are_refused() {
         ("version 1", Box::new(|file| file[4] = 1), &["a GGUF file of version 1; ", "versions 2 and 3"]),
         ("big-endian", Box::new(|file| file[4..8].reverse()), &["or a big-endian one"]),
         ("many tensors", Box::new(|file| file[8..16].fill(0x7f)), &["tensors, more than 65536"]),
-        ("too many tensors", Box::new(|file| file[8] += 1), &["the file ends within"]),
+        ("too many tensors", Box::new(|file| file[8] += 1), &["token_embd.weight", "it overlaps \"\""]),
         ("many keys", Box::new(|file| file[16..24].fill(0xff)), &["18446744073709551615 keys"]),
         ("a long key", Box::new(|file| file[24..32].fill(0xff)), &["the file ends within key 1 of its metadata"]),
         ("a long value", Box::new(overwrite("general.architecture", 4, &[0xff; 8])), &["the value of general.arch"]),
@@ -426,7 +426,7 @@ fn no_wrong_byte_makes_the_library_panic() {
         // Where the first tensor begins: what is before it says where all others are.
         let header = if name == "mixed.gguf" { 7168 } else { 2600 };
         let file = Damaged::new(name, |_| ());
-        for _ in 0..1500 {
+        for _ in 0..1000 {
             let mut damaged = sound.clone();
             for _ in 0..random.random_range(1..4) {
                 let end = if random.random_bool(0.9) { header } else { sound.len() };

@@ -108,7 +108,7 @@ fn read_tensors(reader: &mut Reader<'_>, count: u64, alignment: u64) -> Result<T
     for pair in places.windows(2) {
         let ((_, end, before), (start, _, name)) = (pair[0], pair[1]);
         if start < end {
-            return Err(Error::tensor(name, path, format!("it overlaps {before}; the file is damaged")));
+            return Err(Error::tensor(name, path, format!("it overlaps {before:?}; the file is damaged")));
         }
     }
     Ok(tensors)
