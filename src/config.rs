@@ -119,7 +119,7 @@ impl Default for Config {
             n_layer: default_n_layer(),
             n_head: default_n_head(),
             rotary_dim: 64,
-            n_inner: 4 * default_n_embd(),
+            n_inner: Self::usual_inner(default_n_embd()),
             layer_norm_epsilon: default_layer_norm_epsilon() as f32,
             tie_word_embeddings: false,
             eos_token_ids: vec![END_OF_TEXT],
@@ -193,7 +193,7 @@ impl Config {
             n_layer: file.n_layer,
             n_head: file.n_head,
             rotary_dim: file.rotary_dim.unwrap_or(head_dim),
-            n_inner: file.n_inner.unwrap_or(4 * file.n_embd.min(ABSURD)),
+            n_inner: file.n_inner.unwrap_or(Self::usual_inner(file.n_embd)),
             layer_norm_epsilon: file.layer_norm_epsilon as f32,
             tie_word_embeddings: file.tie_word_embeddings,
             eos_token_ids: match file.eos_token_id {
@@ -203,6 +203,11 @@ impl Config {
             },
         };
         config.checked(path)
+    }
+
+    /// The width of the MLP's hidden layer, where a file does not tell it.
+    pub(crate) fn usual_inner(n_embd: usize) -> usize {
+        n_embd.saturating_mul(4)
     }
 
     /// Itself, if it is possible; `path` is for messages.

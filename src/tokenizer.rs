@@ -50,14 +50,20 @@ impl Tokenizer {
         // The library panics where the JSON breaks off within the decoder, and with some other kinds of tokenizer.
         let json: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
-        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         let is_byte_level_bpe = json["decoder"]["type"] == "ByteLevel"
             && json["normalizer"].is_null()
             && json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default().is_empty();
-        if !is_byte_level_bpe {
+        if json["model"].is_object() && !is_byte_level_bpe {
             let reason = "not a byte-level BPE (decoder ByteLevel, no normalizer, no subword prefix), as GPT-J's is";
             return Err(Error::tokenizer(path, reason));
         }
+        let merges = json["model"]["merges"].as_array().into_iter().flatten();
+        let pairs = merges.filter_map(|merge| match merge {
+            serde_json::Value::String(merge) => merge.split_once(' '),
+            merge => merge[0].as_str().zip(merge[1].as_str()),
+        });
+        check_merges(path, pairs, |token| json["model"]["vocab"].get(token).is_some())?;
+        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(inner).check(path, vocab_size)
     }
 
@@ -104,10 +110,14 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
     if !merges.exists() {
         return Err(Error::tokenizer(merges, "missing; vocab.json needs it"));
     }
-    let bpe = BPE::from_file(&name(vocab), &name(merges)).build().map_err(|error| {
+    let failed = |error: tokenizers::Error| {
         let about_merges = matches!(error.downcast_ref(), Some(BadMerges(_) | MergeTokenOutOfVocabulary(_)));
         Error::tokenizer(if about_merges { merges } else { vocab }, error.to_string())
-    })?;
+    };
+    let (tokens, pairs) = BPE::read_file(&name(vocab), &name(merges)).map_err(failed)?;
+    let pairs_in_file = pairs.iter().map(|(left, right)| (left.as_str(), right.as_str()));
+    check_merges(merges, pairs_in_file, |token| tokens.contains_key(token))?;
+    let bpe = BPE::builder().vocab_and_merges(tokens, pairs).build().map_err(failed)?;
     let mut inner = byte_level(bpe);
     let failed = |error: tokenizers::Error| Error::tokenizer(added, error.to_string());
     // In the vocabulary, yet not made of bytes: it must be recognised before the text is split.
@@ -130,6 +140,23 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         }
     }
     Ok(inner)
+}
+
+/// Fails where two tokens become one that does not exist, on which the library would panic.
+fn check_merges<'a>(
+    path: &Path,
+    mut pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    is_token: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let is_wrong =
+        |(left, right): &(&str, &str)| is_token(left) && is_token(right) && !is_token(&format!("{left}{right}"));
+    match pairs.find(is_wrong) {
+        None => Ok(()),
+        Some((left, right)) => {
+            let reason = format!("merge {left:?} {right:?} makes a token that is not in the vocabulary");
+            Err(Error::tokenizer(path, reason))
+        }
+    }
 }
 
 /// GPT-2's tokenizer with these tokens.

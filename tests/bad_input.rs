@@ -285,7 +285,12 @@ fn damaged_tokenizers_are_refused() {
     let demo = read("models/shakespeare/tokenizer.json");
     let decoder = demo.windows(9).position(|key| key == b"\"decoder\"").expect("it has a decoder");
     let beyond = |id: u32| format!("has id {id}, but the model's vocabulary has only 200 tokens");
-    let cases: [(Files<'_>, &str, &str); 14] = [
+    let model = json!({"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]});
+    let unmade = json!({"decoder": {"type": "ByteLevel"}, "model": model}).to_string();
+    let makes = "merge \"a\" \"b\" makes a token that is not in the vocabulary";
+    let cases: [(Files<'_>, &str, &str); 16] = [
+        (&[("tokenizer.json", unmade.as_bytes())], "tokenizer.json", makes),
+        (&[("vocab.json", b"{\"a\": 0, \"b\": 1}"), ("merges.txt", b"a b\n")], "merges.txt", makes),
         (&[("tokenizer.json", b"")], "tokenizer.json", "EOF"),
         (&[("tokenizer.json", b"{}")], "tokenizer.json", "Model missing"),
         (&[("tokenizer.json", b"\"\xff\"")], "tokenizer.json", "invalid unicode"),

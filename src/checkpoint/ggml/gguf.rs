@@ -160,7 +160,7 @@ fn config(path: &Path, metadata: &Metadata<'_>, tensors: &Tensors) -> Result<Con
         n_layer: metadata.size("gptj.block_count")?,
         n_head,
         rotary_dim: size_or("gptj.rope.dimension_count", n_embd.checked_div(n_head).unwrap_or(0))?,
-        n_inner: size_or("gptj.feed_forward_length", n_embd.saturating_mul(4))?,
+        n_inner: size_or("gptj.feed_forward_length", Config::usual_inner(n_embd))?,
         layer_norm_epsilon: match metadata.number("gptj.attention.layer_norm_epsilon")? {
             Some(epsilon) => epsilon as f32,
             None => Config::default().layer_norm_epsilon,

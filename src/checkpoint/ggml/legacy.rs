@@ -112,12 +112,12 @@ fn read_tensor(reader: &mut Reader<'_>, is_ggjt: bool, block_version: u32, tenso
 /// The width of the MLP's hidden layer, which only the tensors tell.
 fn n_inner(path: &Path, tensors: &Tensors, n_embd: usize) -> Result<usize> {
     match tensors.get("transformer.h.0.mlp.fc_in.weight") {
-        Some(Tensor { shape, name, .. }) if shape[..] == [n_embd, n_embd.saturating_mul(4)] => {
+        Some(Tensor { shape, name, .. }) if shape[..] == [n_embd, Config::usual_inner(n_embd)] => {
             let reason =
                 "its rows are its columns, as in the first GGML files (before April 2023); convert the model anew";
             Err(Error::tensor(name, path, reason))
         }
         Some(Tensor { shape, .. }) if shape.len() == 2 => Ok(shape[0]),
-        _ => Ok(n_embd.saturating_mul(4)),
+        _ => Ok(Config::usual_inner(n_embd)),
     }
 }
