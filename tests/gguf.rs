@@ -389,7 +389,7 @@ fn damaged_ggml_files_are_refused() {
         ("no tensors", cut(2400), &["the file ends within"]),
         ("another model", number(7, 51), &["not a GPT-J in GGML's format"]),
         ("more tokens", Box::new(|file| [4, 32].map(|at| file[at] += 1).into_iter().for_each(drop)), &["tensor 1 has"]),
-        ("blocks of version 0", number(6, 2), &["Q8_0 in blocks of version 0, from before May 2023", "F16"]),
+        ("blocks of version 0", number(6, 2), &["Q8_0 in blocks of version 0; version 2, of May 2023", "F16"]),
         ("blocks of version 1", number(6, 1002), &["blocks of version 1"]),
         ("no heads", number(3, 0), &["n_head is 0"]),
         ("negative layers", number(4, u32::MAX), &["n_layer is 4294967295"]),
@@ -402,10 +402,16 @@ fn damaged_ggml_files_are_refused() {
         let file = Damaged::new("mixed.bin", damage);
         assert_refused(case, &file.path(), words);
     }
+    let hidden = "transformer.h.0.mlp.fc_in.weight";
+    let file = Damaged::new("mixed.bin", |file| {
+        before(hidden, 8, 96)(file);
+        before(hidden, 4, 32)(file);
+    });
+    assert_refused("transposed", &file.path(), &[hidden, "its rows are its columns"]);
     let file = Damaged::new("mixed-ggjt.bin", |file| file[4] = 4);
     assert_refused("GGJT", &file.path(), &["a GGJT file of version 4; versions 1 to 3 can be loaded"]);
     let file = Damaged::new("mixed-ggjt.bin", |file| file[4] = 2);
-    assert_refused("GGJT", &file.path(), &["blocks of version 1, from before May 2023"]);
+    assert_refused("GGJT", &file.path(), &["in blocks of version 1; version 2, of May 2023"]);
 }
 
 /// What is damaged may be refused or not, soon and without a panic.

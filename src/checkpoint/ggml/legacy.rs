@@ -95,8 +95,8 @@ fn read_tensor(reader: &mut Reader<'_>, is_ggjt: bool, block_version: u32, tenso
         }
         ElementType::Blocks(_) if block_version != BLOCK_VERSION => {
             let reason = format!(
-                "its numbers are {element_type} in blocks of version {block_version}, from before May 2023; version \
-                 {BLOCK_VERSION} can be loaded. Quantize the model anew, or take it in F16"
+                "its numbers are {element_type} in blocks of version {block_version}; version {BLOCK_VERSION}, of May \
+                 2023, can be loaded. Quantize the model anew, or take it in F16"
             );
             return Err(Error::tensor(name, reader.path(), reason));
         }
@@ -112,9 +112,8 @@ fn read_tensor(reader: &mut Reader<'_>, is_ggjt: bool, block_version: u32, tenso
 /// The width of the MLP's hidden layer, which only the tensors tell.
 fn n_inner(path: &Path, tensors: &Tensors, n_embd: usize) -> Result<usize> {
     match tensors.get("transformer.h.0.mlp.fc_in.weight") {
-        Some(Tensor { shape, name, .. }) if shape[..] == [n_embd, Config::usual_inner(n_embd)] => {
-            let reason =
-                "its rows are its columns, as in the first GGML files (before April 2023); convert the model anew";
+        Some(Tensor { shape, name, .. }) if shape.len() == 2 && shape[0] == n_embd && shape[1] != n_embd => {
+            let reason = "its rows are its columns, as in the first GGML files; convert the model anew";
             Err(Error::tensor(name, path, reason))
         }
         Some(Tensor { shape, .. }) if shape.len() == 2 => Ok(shape[0]),
