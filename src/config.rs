@@ -119,7 +119,7 @@ impl Default for Config {
             n_layer: default_n_layer(),
             n_head: default_n_head(),
             rotary_dim: 64,
-            n_inner: 4 * default_n_embd(),
+            n_inner: Self::usual_inner(default_n_embd()),
             layer_norm_epsilon: default_layer_norm_epsilon() as f32,
             tie_word_embeddings: false,
             eos_token_ids: vec![END_OF_TEXT],
@@ -146,6 +146,9 @@ const PRESETS: [(&str, &str); 3] = [
 ];
 
 impl Config {
+    /// What the wavelengths of rotary positions grow towards.
+    pub(crate) const ROTARY_BASE: f32 = 10_000.0;
+
     /// The sizes of this name: `6b` is GPT-J-6B; `1b` and `tiny` are smaller.
     pub fn preset(name: &str) -> Option<Self> {
         let (_, text) = PRESETS.into_iter().find(|(preset, _)| *preset == name)?;
@@ -190,7 +193,7 @@ impl Config {
             n_layer: file.n_layer,
             n_head: file.n_head,
             rotary_dim: file.rotary_dim.unwrap_or(head_dim),
-            n_inner: file.n_inner.unwrap_or(4 * file.n_embd.min(ABSURD)),
+            n_inner: file.n_inner.unwrap_or(Self::usual_inner(file.n_embd)),
             layer_norm_epsilon: file.layer_norm_epsilon as f32,
             tie_word_embeddings: file.tie_word_embeddings,
             eos_token_ids: match file.eos_token_id {
@@ -199,8 +202,21 @@ impl Config {
                 None => Vec::new(),
             },
         };
-        config.check().map_err(|reason| Error::config(path, reason))?;
-        Ok(config)
+        config.checked(path)
+    }
+
+    /// The width of the MLP's hidden layer, where a file does not tell it.
+    pub(crate) fn usual_inner(n_embd: usize) -> usize {
+        n_embd.saturating_mul(4)
+    }
+
+    /// Itself, if it is possible; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is not.
+    pub(crate) fn checked(self, path: &Path) -> Result<Self> {
+        self.check().map_err(|reason| Error::config(path, reason))?;
+        Ok(self)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -307,8 +323,10 @@ impl Config {
     ///
     /// As in Hugging Face's `create_sinusoidal_positions`, the angle is an f32 product of f32 factors.
     pub fn rotary_angles(&self, n_positions: usize) -> Vec<[f32; 2]> {
-        let frequencies: Vec<f32> =
-            (0..self.rotary_dim).step_by(2).map(|i| 1.0 / 10000f32.powf(i as f32 / self.rotary_dim as f32)).collect();
+        let frequencies: Vec<f32> = (0..self.rotary_dim)
+            .step_by(2)
+            .map(|i| 1.0 / Self::ROTARY_BASE.powf(i as f32 / self.rotary_dim as f32))
+            .collect();
         (0..n_positions)
             .flat_map(|position| frequencies.iter().map(move |frequency| position as f32 * frequency))
             .map(|angle| [angle.cos(), angle.sin()])

@@ -2,6 +2,8 @@
 //!
 //! GPT-J's tokenizer is GPT-2's byte-level BPE. Nothing is added to a prompt: no token for its beginning.
 
+mod vocabulary;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use tokenizers::models::bpe::Error::{BadMerges, MergeTokenOutOfVocabulary};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 
 /// Turns text into token ids and back.
@@ -17,21 +20,24 @@ pub struct Tokenizer(Inner);
 
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face model directory: `tokenizer.json`, or `vocab.json` and `merges.txt` with
-    /// or without `added_tokens.json`. `None` where there are no such files. Every id must be below `vocab_size`.
+    /// or without `added_tokens.json`. Or that of a GGUF file, which may be the only model in its directory. `None` where
+    /// there is none. Every id must be below `vocab_size`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] where the files are damaged or do not fit the model.
-    pub fn open(directory: &Path, vocab_size: usize) -> Result<Option<Self>> {
-        let json = directory.join("tokenizer.json");
-        let vocab = directory.join("vocab.json");
+    pub fn open(path: &Path, vocab_size: usize) -> Result<Option<Self>> {
+        let json = path.join("tokenizer.json");
+        let vocab = path.join("vocab.json");
         if json.exists() {
             let bytes = std::fs::read(&json).map_err(|error| Error::read(&json, error))?;
             return Self::from_bytes(&json.to_string_lossy(), &bytes, vocab_size).map(Some);
         }
         if !vocab.exists() {
-            return Ok(None);
+            let Some(vocabulary) = checkpoint::vocabulary(path, vocab_size)? else { return Ok(None) };
+            let inner = vocabulary::tokenizer(&vocabulary)?;
+            return Self(inner).check(&vocabulary.path, vocab_size).map(Some);
         }
-        let inner = byte_level_bpe(&vocab, &directory.join("merges.txt"), &directory.join("added_tokens.json"))?;
+        let inner = byte_level_bpe(&vocab, &path.join("merges.txt"), &path.join("added_tokens.json"))?;
         Self(inner).check(&vocab, vocab_size).map(Some)
     }
 
@@ -44,14 +50,20 @@ impl Tokenizer {
         // The library panics where the JSON breaks off within the decoder, and with some other kinds of tokenizer.
         let json: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
-        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         let is_byte_level_bpe = json["decoder"]["type"] == "ByteLevel"
             && json["normalizer"].is_null()
             && json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default().is_empty();
-        if !is_byte_level_bpe {
+        if json["model"].is_object() && !is_byte_level_bpe {
             let reason = "not a byte-level BPE (decoder ByteLevel, no normalizer, no subword prefix), as GPT-J's is";
             return Err(Error::tokenizer(path, reason));
         }
+        let merges = json["model"]["merges"].as_array().into_iter().flatten();
+        let pairs = merges.filter_map(|merge| match merge {
+            serde_json::Value::String(merge) => merge.split_once(' '),
+            merge => merge[0].as_str().zip(merge[1].as_str()),
+        });
+        check_merges(path, pairs, |token| json["model"]["vocab"].get(token).is_some())?;
+        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(inner).check(path, vocab_size)
     }
 
@@ -98,14 +110,15 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
     if !merges.exists() {
         return Err(Error::tokenizer(merges, "missing; vocab.json needs it"));
     }
-    let bpe = BPE::from_file(&name(vocab), &name(merges)).build().map_err(|error| {
+    let failed = |error: tokenizers::Error| {
         let about_merges = matches!(error.downcast_ref(), Some(BadMerges(_) | MergeTokenOutOfVocabulary(_)));
         Error::tokenizer(if about_merges { merges } else { vocab }, error.to_string())
-    })?;
-    let mut inner = Inner::new(bpe);
-    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    inner.with_decoder(Some(ByteLevel::default()));
-
+    };
+    let (tokens, pairs) = BPE::read_file(&name(vocab), &name(merges)).map_err(failed)?;
+    let pairs_in_file = pairs.iter().map(|(left, right)| (left.as_str(), right.as_str()));
+    check_merges(merges, pairs_in_file, |token| tokens.contains_key(token))?;
+    let bpe = BPE::builder().vocab_and_merges(tokens, pairs).build().map_err(failed)?;
+    let mut inner = byte_level(bpe);
     let failed = |error: tokenizers::Error| Error::tokenizer(added, error.to_string());
     // In the vocabulary, yet not made of bytes: it must be recognised before the text is split.
     if inner.token_to_id(END_OF_TEXT).is_some() {
@@ -127,6 +140,31 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
         }
     }
     Ok(inner)
+}
+
+/// Fails where two tokens become one that does not exist, on which the library would panic.
+fn check_merges<'a>(
+    path: &Path,
+    mut pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    is_token: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let is_wrong =
+        |(left, right): &(&str, &str)| is_token(left) && is_token(right) && !is_token(&format!("{left}{right}"));
+    match pairs.find(is_wrong) {
+        None => Ok(()),
+        Some((left, right)) => {
+            let reason = format!("merge {left:?} {right:?} makes a token that is not in the vocabulary");
+            Err(Error::tokenizer(path, reason))
+        }
+    }
+}
+
+/// GPT-2's tokenizer with these tokens.
+fn byte_level(bpe: BPE) -> Inner {
+    let mut inner = Inner::new(bpe);
+    inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    inner.with_decoder(Some(ByteLevel::default()));
+    inner
 }
 
 const END_OF_TEXT: &str = "<|endoftext|>";

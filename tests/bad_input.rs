@@ -61,11 +61,14 @@ fn missing_files_are_named() {
     Model::sound().without("model.safetensors").assert_refused("no weights", &words);
 
     let model = Model::sound();
-    for (case, directory) in [("no directory", model.file("nowhere")), ("a file", model.file("config.json"))] {
-        let directory = directory.to_str().expect("temporary directories have plain names");
+    for (case, path, words) in [
+        ("no directory", model.file("nowhere"), ["cannot read", "config.json"]),
+        ("a file", model.file("config.json"), ["config.json", "neither a model directory nor a GGUF or GGML file"]),
+    ] {
+        let path = path.to_str().expect("temporary directories have plain names");
         for command in ["generate", "tokenize", "info"] {
-            let mut command = gptj_without_gpu(&[command, "--model", directory]);
-            assert_refused(case, &mut command, 1, &["cannot read", directory, "config.json"]);
+            let mut command = gptj_without_gpu(&[command, "--model", path]);
+            assert_refused(case, &mut command, 1, &[path, words[0], words[1]]);
         }
     }
 }
@@ -282,7 +285,12 @@ fn damaged_tokenizers_are_refused() {
     let demo = read("models/shakespeare/tokenizer.json");
     let decoder = demo.windows(9).position(|key| key == b"\"decoder\"").expect("it has a decoder");
     let beyond = |id: u32| format!("has id {id}, but the model's vocabulary has only 200 tokens");
-    let cases: [(Files<'_>, &str, &str); 14] = [
+    let model = json!({"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]});
+    let unmade = json!({"decoder": {"type": "ByteLevel"}, "model": model}).to_string();
+    let makes = "merge \"a\" \"b\" makes a token that is not in the vocabulary";
+    let cases: [(Files<'_>, &str, &str); 16] = [
+        (&[("tokenizer.json", unmade.as_bytes())], "tokenizer.json", makes),
+        (&[("vocab.json", b"{\"a\": 0, \"b\": 1}"), ("merges.txt", b"a b\n")], "merges.txt", makes),
         (&[("tokenizer.json", b"")], "tokenizer.json", "EOF"),
         (&[("tokenizer.json", b"{}")], "tokenizer.json", "Model missing"),
         (&[("tokenizer.json", b"\"\xff\"")], "tokenizer.json", "invalid unicode"),

@@ -4,6 +4,7 @@
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
 mod file;
+mod ggml;
 mod names;
 mod numbers;
 mod safetensors;
@@ -11,6 +12,7 @@ mod safetensors;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+pub(crate) use ggml::{TokenKind, Vocabulary};
 pub use names::{BlockTensor, TensorName};
 pub use numbers::{NumberFormat, TensorView};
 
@@ -44,11 +46,22 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards.
+    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards. Or a
+    /// GGUF or GGML file, or a directory that has one of these and no other model.
     ///
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
-    pub fn open(directory: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
+        match single_file(path)? {
+            Some(file) => {
+                let (config, source) = ggml::open(&file)?;
+                Self::new(&file, config, vec![Box::new(source)])
+            }
+            None => Self::open_directory(path),
+        }
+    }
+
+    fn open_directory(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
         let mut config = Config::parse(&text, &path)?;
@@ -135,6 +148,19 @@ impl Checkpoint {
             return Err(Error::tensor(view.name(), source.path(), reason));
         }
         Ok(view)
+    }
+}
+
+/// The file that is the whole model at `path`, where one is.
+fn single_file(path: &Path) -> Result<Option<PathBuf>> {
+    if safetensors::is_in(path) { Ok(None) } else { ggml::find(path) }
+}
+
+/// The tokenizer of the model at `path`, where it is a file that holds one; of at most `limit` tokens.
+pub(crate) fn vocabulary(path: &Path, limit: usize) -> Result<Option<Vocabulary>> {
+    match single_file(path)? {
+        Some(file) => ggml::vocabulary(&file, limit),
+        None => Ok(None),
     }
 }
 

@@ -19,15 +19,24 @@ pub(super) struct SafetensorsFile {
     start: usize,
 }
 
+/// The names of a model's only file, and of the list of its files.
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Whether a directory has tensors in this format.
+pub(super) fn is_in(directory: &Path) -> bool {
+    [SINGLE, INDEX].iter().any(|name| directory.join(name).exists())
+}
+
 /// Opens `model.safetensors`, or all the shards that `model.safetensors.index.json` names; `None` where neither is here.
 pub(super) fn open_directory(directory: &Path) -> Result<Option<Vec<Box<dyn Source>>>> {
     let open =
         |path: &Path| -> Result<Box<dyn Source>> { Ok(Box::new(SafetensorsFile::new(MappedFile::open(path)?)?)) };
-    let single = directory.join("model.safetensors");
+    let single = directory.join(SINGLE);
     if single.exists() {
         return Ok(Some(vec![open(&single)?]));
     }
-    let index = directory.join("model.safetensors.index.json");
+    let index = directory.join(INDEX);
     if !index.exists() {
         return Ok(None);
     }

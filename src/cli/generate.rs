@@ -16,7 +16,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::tuned::tuned;
-use super::{ContextArgument, ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
+use super::{
+    ContextArgument, ModelArguments, NO_TOKENIZER, TokenizerArguments, cache_dir, keep_pipelines, note,
+    note_wrong_matrix_units, print_json,
+};
 
 /// Continue a prompt.
 ///
@@ -26,6 +29,9 @@ use super::{ContextArgument, ModelArguments, cache_dir, keep_pipelines, note, no
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArguments,
+
+    #[command(flatten)]
+    tokenizer: TokenizerArguments,
 
     #[command(flatten)]
     prompt: Prompt,
@@ -101,7 +107,7 @@ impl Prompt {
             _ => standard_input("give a prompt: --prompt, --prompt-file, --prompt-tokens, or standard input")?,
         };
         let Some(tokenizer) = tokenizer else {
-            bail!("{} has no tokenizer.json and no vocab.json; give the prompt as --prompt-tokens", model.name());
+            bail!("{} {NO_TOKENIZER}; give --tokenizer, or the prompt as --prompt-tokens", model.name());
         };
         Ok(tokenizer.encode(&text)?)
     }
@@ -142,7 +148,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
     };
     // What can be wrong is found out before anything slow begins.
     let checkpoint = arguments.model.checkpoint()?;
-    let tokenizer = arguments.model.tokenizer(checkpoint.config().vocab_size)?;
+    let tokenizer = arguments.tokenizer.open(&arguments.model, checkpoint.config().vocab_size)?;
     options.check(tokenizer.as_ref())?;
     let prompt = arguments.prompt.tokens(tokenizer.as_ref(), &arguments.model)?;
     let config = checkpoint.config();

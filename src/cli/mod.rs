@@ -10,14 +10,15 @@ pub(crate) mod tuned;
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
-/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
-/// trained on Shakespeare, which is part of this program, is used.
+/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json), or GGUF or GGML files. Without
+/// --model, a small model trained on Shakespeare, which is part of this program, is used.
 ///
 /// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
 /// where GPTJ_CACHE_DIR says; nowhere if that is empty.
@@ -63,15 +64,15 @@ pub(crate) struct ContextArgument {
 /// The model to use.
 #[derive(Args, Default)]
 pub(crate) struct ModelArguments {
-    /// A Hugging Face model directory. Without it, the built-in Shakespeare model.
-    #[arg(long, short, value_name = "DIR")]
+    /// A Hugging Face model directory, or a GGUF or GGML file. Without it, the built-in Shakespeare model.
+    #[arg(long, short, value_name = "DIR|FILE")]
     model: Option<PathBuf>,
 }
 
 impl ModelArguments {
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
         match &self.model {
-            Some(directory) => Checkpoint::open(directory),
+            Some(path) => Checkpoint::open(path),
             None => Checkpoint::from_static(
                 "the built-in model",
                 include_str!("../../models/shakespeare/config.json"),
@@ -81,9 +82,9 @@ impl ModelArguments {
     }
 
     /// The model's tokenizer, where it has one.
-    pub(crate) fn tokenizer(&self, vocab_size: usize) -> Result<Option<Tokenizer>> {
+    fn tokenizer(&self, vocab_size: usize) -> Result<Option<Tokenizer>> {
         match &self.model {
-            Some(directory) => Tokenizer::open(directory, vocab_size),
+            Some(path) => Tokenizer::open(path, vocab_size),
             None => {
                 let json = include_bytes!("../../models/shakespeare/tokenizer.json");
                 Tokenizer::from_bytes("the built-in tokenizer", json, vocab_size).map(Some)
@@ -96,6 +97,27 @@ impl ModelArguments {
         self.model.as_ref().map_or_else(|| "the built-in model".to_owned(), |path| path.display().to_string())
     }
 }
+
+/// The tokenizer to use.
+#[derive(Args)]
+pub(crate) struct TokenizerArguments {
+    /// A directory with the files of a tokenizer, to use instead of the model's own.
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
+}
+
+impl TokenizerArguments {
+    /// The tokenizer asked for, or else the model's, where it has one.
+    pub(crate) fn open(&self, model: &ModelArguments, vocab_size: usize) -> anyhow::Result<Option<Tokenizer>> {
+        let Some(directory) = &self.tokenizer else { return Ok(model.tokenizer(vocab_size)?) };
+        let tokenizer = Tokenizer::open(directory, vocab_size)?;
+        let missing = || format!("{} {NO_TOKENIZER}", directory.display());
+        tokenizer.with_context(missing).map(Some)
+    }
+}
+
+/// What is said of a model without a tokenizer.
+pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, and is no GGUF file with merges";
 
 /// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
 /// directory for such things.

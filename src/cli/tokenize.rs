@@ -7,13 +7,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::generate::standard_input;
-use super::{ModelArguments, print_json};
+use super::{ModelArguments, NO_TOKENIZER, TokenizerArguments, print_json};
 
 /// Turn text into token ids, or ids into text.
 #[derive(Args)]
 pub(crate) struct Tokenize {
     #[command(flatten)]
     model: ModelArguments,
+
+    #[command(flatten)]
+    tokenizer: TokenizerArguments,
 
     /// The text. Without it and without --decode, standard input.
     text: Option<String>,
@@ -29,8 +32,8 @@ pub(crate) struct Tokenize {
 
 pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
     let vocab_size = arguments.model.checkpoint()?.config().vocab_size;
-    let Some(tokenizer) = arguments.model.tokenizer(vocab_size)? else {
-        bail!("{} has no tokenizer.json and no vocab.json", arguments.model.name());
+    let Some(tokenizer) = arguments.tokenizer.open(&arguments.model, vocab_size)? else {
+        bail!("{} {NO_TOKENIZER}; give --tokenizer", arguments.model.name());
     };
     let ids = match (&arguments.decode, &arguments.text) {
         (Some(ids), _) => {
