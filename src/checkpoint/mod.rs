@@ -3,6 +3,7 @@
 //! Files are mapped, not read: a tensor is a view of the file's pages, and once it is on the GPU its pages can go. So
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
+mod codegen;
 mod file;
 mod names;
 mod numbers;
@@ -74,6 +75,7 @@ impl Checkpoint {
     }
 
     fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Result<Self> {
+        let sources = codegen::as_gptj(sources, &config);
         let prefix =
             if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
         let checkpoint = Self { path: path.to_owned(), config, sources, prefix };

@@ -116,13 +116,17 @@ impl<'a> TensorView<'a> {
         Self { name: name.to_owned(), path, shape: shape.to_vec(), numbers: Box::new(numbers) }
     }
 
+    pub(super) fn into_numbers(self) -> Box<dyn Numbers + 'a> {
+        self.numbers
+    }
+
     /// Its name in the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The file that holds it.
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &'a Path {
         self.path
     }
 
