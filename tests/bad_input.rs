@@ -87,7 +87,10 @@ fn configurations_that_are_no_json_are_refused() {
 #[test]
 fn configurations_of_no_possible_gptj_are_refused() {
     for (changes, word) in [
-        (json!({"model_type": "llama"}), "not a GPT-J or CodeGen model: model_type is llama; it must be gptj or codegen"),
+        (
+            json!({"model_type": "llama"}),
+            "not a GPT-J or CodeGen model: model_type is llama; it must be gptj or codegen",
+        ),
         (json!({"model_type": null, "architectures": null}), "not a GPT-J or CodeGen model: model_type is missing"),
         (json!({"activation_function": "relu"}), "activation_function is relu"),
         (json!({"rotary": false}), "rotary is false"),

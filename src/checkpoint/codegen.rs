@@ -66,7 +66,8 @@ impl Source for Codegen {
         let path = view.path();
         let run = self.n_embd / self.shares * self.n_embd;
         let numbers = Third { fused: view.into_numbers(), third, run };
-        Ok(TensorView::new(name, path, &[self.n_embd, self.n_embd], numbers))
+        let name = format!("{fused} ({})", ["q", "v", "k"][third]);
+        Ok(TensorView::new(&name, path, &[self.n_embd, self.n_embd], numbers))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::gpu::{AdapterInfo, find_adapter};
 use gptj::config::Architecture;
+use gptj::gpu::{AdapterInfo, find_adapter};
 use gptj::{Budget, Config, LoadOptions, Selector};
 use serde_json::json;
 
