@@ -5,8 +5,11 @@
 
 mod codegen;
 mod file;
+mod mesh;
 mod names;
+mod npz;
 mod numbers;
+mod pieces;
 mod safetensors;
 
 use std::collections::HashSet;
@@ -45,17 +48,21 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards.
+    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards. Or a
+    /// slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this one, where a missing
+    /// `config.json` means GPT-J-6B.
     ///
     /// # Errors
-    /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
+    /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
-        let mut config = Config::parse(&text, &path)?;
-        if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
-            config.eos_token_ids = ids;
+        if let Some(step) = mesh::find(directory)? {
+            let has_config = |directory: &&Path| directory.join("config.json").exists();
+            let config = [directory, &step].into_iter().find(has_config).map(read_config).transpose()?;
+            let config = config.unwrap_or_default();
+            let sources = vec![mesh::open(&step, &config)?];
+            return Self::new(directory, config, sources);
         }
+        let config = read_config(directory)?;
         let Some(sources) = safetensors::open_directory(directory)? else {
             let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
             return Err(Error::checkpoint(directory, reason));
@@ -138,6 +145,17 @@ impl Checkpoint {
         }
         Ok(view)
     }
+}
+
+/// The configuration in a directory.
+fn read_config(directory: &Path) -> Result<Config> {
+    let path = directory.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
+    let mut config = Config::parse(&text, &path)?;
+    if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
+        config.eos_token_ids = ids;
+    }
+    Ok(config)
 }
 
 /// The first few names of a list.
