@@ -105,7 +105,8 @@ fn missing_parts_are_named() {
     std::fs::remove_file(shard(1).join("0.npz")).expect("it was there");
     assert_refused(step.path(), &["shard_1: no 0.npz in this directory"]);
     std::fs::remove_dir(shard(1)).expect("it was empty");
-    let words = ["tensor lm_head.bias in ", "shard_0", "is [32]; with 1 shards the configuration makes it [64]"];
+    let words =
+        ["tensor lm_head.bias in ", "shard_0", "is [32]; the configuration and the number of shards, 1, make it [64]"];
     assert_refused(step.path(), &words);
     std::fs::rename(shard(0), shard(2)).expect("nothing was there");
     assert_refused(step.path(), &["shard_0 is missing; there are 1 others"]);
@@ -124,7 +125,11 @@ fn what_does_not_fit_the_configuration_is_named() {
     let config = std::fs::read_to_string(&path).expect("it is there");
     for (from, to, words) in [
         ("\"n_layer\": 11", "\"n_layer\": 12", ["shard_0 has 117 arrays", "12 blocks make 126"]),
-        ("\"n_embd\": 16", "\"n_embd\": 32", ["tensor lm_head.weight in ", "[16, 32]; with 2 shards"]),
+        (
+            "\"n_embd\": 16",
+            "\"n_embd\": 32",
+            ["tensor lm_head.weight in ", "[16, 32]; the configuration and the number of shards, 2, make it [32, 32]"],
+        ),
         ("\"vocab_size\": 64", "\"vocab_size\": 65", ["2 shards do not divide vocab_size, 65", "missing"]),
     ] {
         std::fs::write(&path, config.replace(from, to)).expect("room for a small file");

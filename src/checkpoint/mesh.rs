@@ -171,7 +171,7 @@ impl Shard {
         let array = &npz.arrays()[index];
         let reason = if array.shape != expected {
             format!(
-                "the shape of its {} is {:?}; with {shards} shards the configuration makes it {expected:?}",
+                "the shape of its {} is {:?}; the configuration and the number of shards, {shards}, make it {expected:?}",
                 array.name, array.shape
             )
         } else if let Err(kind) = npz.numbers(index) {

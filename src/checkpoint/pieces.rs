@@ -144,6 +144,7 @@ struct Panel {
 
 /// Rows that are transposed at a time: with two bytes each, what the memory of a processor gives in two accesses.
 const PANEL_ROWS: usize = 64;
+const BLOCK_COLUMNS: usize = 16;
 
 impl<'a> Transposed<'a> {
     /// Of pieces that each have some of the rows.
@@ -158,7 +159,7 @@ impl<'a> Transposed<'a> {
         Self { pieces, width, piece_rows: rows, piece_columns, panel: RefCell::default() }
     }
 
-    /// The pieces that have numbers of a row, and so of all between `piece_rows` times this and that.
+    /// The pieces that have numbers of a row.
     fn pieces_of(&self, row: usize) -> &[Piece<'a>] {
         if self.piece_columns == self.width {
             std::slice::from_ref(&self.pieces[row / self.piece_rows])
@@ -167,20 +168,26 @@ impl<'a> Transposed<'a> {
         }
     }
 
-    /// Reads the rows from this one on, as many as a panel has and one piece.
+    /// Reads rows from this one on, as many as a panel takes and the same pieces have.
     fn fill(&self, panel: &mut Panel, row: usize) {
         let first = row % self.piece_rows;
         let count = PANEL_ROWS.min(self.piece_rows - first);
         panel.rows = row..row + count;
         panel.numbers.resize(count * self.width, 0.0);
-        let mut line = [0.0; PANEL_ROWS];
-        let line = &mut line[..count];
+        // Of so many columns, a row of the panel takes whole lines of a processor's cache.
+        let mut block = [0.0; PANEL_ROWS * BLOCK_COLUMNS];
         for (index, piece) in self.pieces_of(row).iter().enumerate() {
-            for column in 0..self.piece_columns {
-                piece.decode(column * self.piece_rows + first, line);
-                let numbers = panel.numbers[index * self.piece_columns + column..].iter_mut().step_by(self.width);
-                for (number, read) in numbers.zip(&*line) {
-                    *number = *read;
+            for column in (0..self.piece_columns).step_by(BLOCK_COLUMNS) {
+                let columns = column..(column + BLOCK_COLUMNS).min(self.piece_columns);
+                for (column, read) in columns.clone().zip(block.chunks_exact_mut(count)) {
+                    piece.decode(column * self.piece_rows + first, read);
+                }
+                let start = index * self.piece_columns + column;
+                for (row, numbers) in panel.numbers.chunks_exact_mut(self.width).enumerate() {
+                    let numbers = &mut numbers[start..start + columns.len()];
+                    for (number, read) in numbers.iter_mut().zip(block.chunks_exact(count)) {
+                        *number = read[row];
+                    }
                 }
             }
         }

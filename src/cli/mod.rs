@@ -16,8 +16,9 @@ use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
-/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
-/// trained on Shakespeare, which is part of this program, is used.
+/// Models are Hugging Face directories of a GPT-J or a CodeGen (config.json, model.safetensors, tokenizer.json), or slim
+/// checkpoints of mesh-transformer-jax (step_383500). Without --model, a small model trained on Shakespeare, which is part of
+/// this program, is used.
 ///
 /// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
 /// where GPTJ_CACHE_DIR says; nowhere if that is empty.
@@ -55,7 +56,8 @@ pub(crate) enum Command {
 /// The model to use.
 #[derive(Args, Default)]
 pub(crate) struct ModelArguments {
-    /// A Hugging Face model directory. Without it, the built-in Shakespeare model.
+    /// A Hugging Face model directory, or a checkpoint of mesh-transformer-jax. Without it, the built-in Shakespeare
+    /// model.
     #[arg(long, short, value_name = "DIR")]
     model: Option<PathBuf>,
 }
