@@ -1,7 +1,8 @@
 //! What kind of GPT-J a checkpoint holds: `config.json`, checked, and what follows from it.
 //!
 //! The only place that knows numbers of GPT-J. The fields and their defaults are those of Hugging Face's
-//! `GPTJConfig`; keys that the architecture does not have are ignored, as hub files carry many.
+//! `GPTJConfig`, which `CodeGenConfig` shares; keys that the architecture does not have are ignored, as hub files carry
+//! many.
 
 use std::path::Path;
 
@@ -9,9 +10,24 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+/// Models whose blocks compute the same; they differ in how checkpoints hold q, k and v.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// A matrix each for q, k and v.
+    GptJ,
+    /// One matrix for all three, in as many shares as the model was trained on, each with its heads' q, v and k.
+    CodeGen {
+        /// How many shares.
+        shares: usize,
+    },
+}
+
 /// The sizes of a model, all of them possible.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Config {
+    /// How its checkpoint holds q, k and v.
+    pub architecture: Architecture,
     /// Rows of the embedding and of `lm_head`; GPT-J-6B's 50,400 include 143 that its tokenizer does not use.
     pub vocab_size: usize,
     /// The longest history a position can have, itself included.
@@ -61,6 +77,8 @@ struct File {
     tie_word_embeddings: bool,
     #[serde(default = "default_eos_token_id")]
     eos_token_id: Option<TokenIds>,
+    /// Only forks of CodeGen have it.
+    head_dim: Option<serde_json::Value>,
 }
 
 /// One id or a list of them; files have both.
@@ -70,6 +88,12 @@ enum TokenIds {
     One(u32),
     Many(Vec<u32>),
 }
+
+/// The shares of CodeGen's q, v and k, as transformers has them; and those of the forks whose configuration tells
+/// `head_dim` and tells one of these, as CTranslate2 has them.
+const CODEGEN_SHARES: usize = 4;
+const CODEGEN_FORK_SHARES: usize = 8;
+const CODEGEN_FORK_HEADS: [u64; 2] = [128, 256];
 
 /// GPT-J's `<|endoftext|>`.
 const END_OF_TEXT: u32 = 50_256;
@@ -113,6 +137,7 @@ fn default_eos_token_id() -> Option<TokenIds> {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            architecture: Architecture::GptJ,
             vocab_size: default_vocab_size(),
             n_positions: default_n_positions(),
             n_embd: default_n_embd(),
@@ -167,26 +192,33 @@ impl Config {
             serde_path_to_error::deserialize(&mut json).map_err(|error| Error::config(path, error.to_string()))?;
         json.end().map_err(|error| Error::config(path, error.to_string()))?;
 
-        let is_gptj = match (&file.model_type, &file.architectures) {
-            (Some(kind), _) => kind == "gptj",
-            (None, Some(architectures)) => architectures.iter().any(|name| name.starts_with("GPTJ")),
+        let is = |model_type: &str, class: &str| match (&file.model_type, &file.architectures) {
+            (Some(kind), _) => kind == model_type,
+            (None, Some(architectures)) => architectures.iter().any(|name| name.starts_with(class)),
             (None, None) => false,
         };
-        if !is_gptj {
+        let architecture = if is("gptj", "GPTJ") {
+            Architecture::GptJ
+        } else if is("codegen", "CodeGen") {
+            let head_dim = file.head_dim.as_ref().and_then(serde_json::Value::as_u64);
+            let is_fork = head_dim.is_some_and(|head_dim| CODEGEN_FORK_HEADS.contains(&head_dim));
+            Architecture::CodeGen { shares: if is_fork { CODEGEN_FORK_SHARES } else { CODEGEN_SHARES } }
+        } else {
             let kind = file.model_type.as_deref().unwrap_or("missing");
-            return refuse(format!("not a GPT-J model: model_type is {kind}; it must be gptj"));
-        }
+            return refuse(format!("not a GPT-J or CodeGen model: model_type is {kind}; it must be gptj or codegen"));
+        };
         if file.rotary == Some(false) {
-            return refuse("rotary is false; GPT-J has rotary position embeddings".to_owned());
+            return refuse("rotary is false; GPT-J and CodeGen have rotary position embeddings".to_owned());
         }
         // These names stand for one function.
         let activation = file.activation_function.as_deref().unwrap_or("gelu_new");
         if !["gelu_new", "gelu_fast", "gelu_pytorch_tanh"].contains(&activation) {
-            return refuse(format!("activation_function is {activation}; GPT-J's is gelu_new"));
+            return refuse(format!("activation_function is {activation}; that of GPT-J and CodeGen is gelu_new"));
         }
 
         let head_dim = file.n_embd.checked_div(file.n_head).unwrap_or(0);
         let config = Self {
+            architecture,
             vocab_size: file.vocab_size,
             n_positions: file.n_positions.or(file.n_ctx).unwrap_or_else(default_n_positions),
             n_embd: file.n_embd,
@@ -235,6 +267,14 @@ impl Config {
         }
         if !self.n_embd.is_multiple_of(self.n_head) {
             return Err(format!("n_embd ({}) is not divisible by n_head ({})", self.n_embd, self.n_head));
+        }
+        if let Architecture::CodeGen { shares } = self.architecture
+            && !self.n_head.is_multiple_of(shares)
+        {
+            return Err(format!(
+                "n_head ({}) is not divisible by {shares}, the shares that a CodeGen's qkv_proj consists of",
+                self.n_head
+            ));
         }
         if self.head_dim() > LARGEST_HEAD {
             return Err(format!(
@@ -371,6 +411,21 @@ mod tests {
     }
 
     #[test]
+    fn codegen_has_four_shares_and_its_forks_with_other_heads_eight() {
+        let architecture = |text: &str| parse(text).expect(text).architecture;
+        for (text, shares) in [
+            (r#"{"model_type": "codegen"}"#, 4),
+            (r#"{"architectures": ["CodeGenForCausalLM"], "head_dim": null}"#, 4),
+            (r#"{"model_type": "codegen", "head_dim": 64}"#, 4),
+            (r#"{"model_type": "codegen", "head_dim": 256}"#, 8),
+            (r#"{"model_type": "codegen", "n_embd": 2048, "head_dim": 128}"#, 8),
+        ] {
+            assert_eq!(architecture(text), Architecture::CodeGen { shares }, "{text}");
+        }
+        assert_eq!(architecture(r#"{"model_type": "gptj", "head_dim": 256}"#), Architecture::GptJ);
+    }
+
+    #[test]
     fn impossible_sizes_are_named() {
         for (text, name) in [
             (r#"{"model_type": "gptj", "n_embd": 100, "n_head": 16}"#, "n_head"),
@@ -382,7 +437,8 @@ mod tests {
             (r#"{"model_type": "gptj", "layer_norm_epsilon": 0}"#, "layer_norm_epsilon"),
             (r#"{"model_type": "gptj", "activation_function": "relu"}"#, "activation_function"),
             (r#"{"model_type": "gptj", "rotary": false}"#, "rotary"),
-            (r#"{"model_type": "llama"}"#, "llama"),
+            (r#"{"model_type": "llama"}"#, "GPT-J or CodeGen"),
+            (r#"{"model_type": "codegen", "n_embd": 96, "n_head": 6}"#, "n_head (6) is not divisible by 4"),
             (r#"{"n_embd": 64}"#, "gptj"),
             (r#"{"model_type": "gptj", "n_embd": -1}"#, "n_embd"),
         ] {

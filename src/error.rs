@@ -27,7 +27,7 @@ pub enum Error {
         reason: std::io::Error,
     },
 
-    /// A configuration file is not one of a GPT-J model, or contradicts itself.
+    /// A configuration file is not one of a GPT-J or CodeGen model, or contradicts itself.
     #[error("{}: {reason}", path.display())]
     Config {
         /// The configuration file.

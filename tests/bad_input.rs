@@ -90,11 +90,15 @@ fn configurations_that_are_no_json_are_refused() {
 #[test]
 fn configurations_of_no_possible_gptj_are_refused() {
     for (changes, word) in [
-        (json!({"model_type": "llama"}), "not a GPT-J model: model_type is llama"),
-        (json!({"model_type": null, "architectures": null}), "not a GPT-J model: model_type is missing"),
+        (
+            json!({"model_type": "llama"}),
+            "not a GPT-J or CodeGen model: model_type is llama; it must be gptj or codegen",
+        ),
+        (json!({"model_type": null, "architectures": null}), "not a GPT-J or CodeGen model: model_type is missing"),
         (json!({"activation_function": "relu"}), "activation_function is relu"),
         (json!({"rotary": false}), "rotary is false"),
         (json!({"n_embd": 50}), "n_embd (50) is not divisible by n_head (3)"),
+        (json!({"model_type": "codegen"}), "n_head (3) is not divisible by 4"),
         (json!({"rotary_dim": 7}), "rotary_dim is 7; it must be even and between 2 and the head's 16"),
         (json!({"rotary_dim": 18}), "rotary_dim is 18"),
         (json!({"rotary_dim": 0}), "rotary_dim is 0"),

@@ -44,9 +44,7 @@ fn configs() -> Vec<Config> {
             n_head,
             rotary_dim,
             n_inner,
-            layer_norm_epsilon: 1e-5,
-            tie_word_embeddings: false,
-            eos_token_ids: Vec::new(),
+            ..Config::default()
         })
         .to_vec()
 }

@@ -3,10 +3,14 @@
 //! Files are mapped, not read: a tensor is a view of the file's pages, and once it is on the GPU its pages can go. So
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
+mod codegen;
 mod file;
 mod ggml;
+mod mesh;
 mod names;
+mod npz;
 mod numbers;
+mod pieces;
 mod safetensors;
 
 use std::collections::HashSet;
@@ -47,11 +51,19 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards. Or a
-    /// GGUF or GGML file, or a directory that has one of these and no other model.
+    /// slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this one, where a missing
+    /// `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one of these and no other model.
     ///
     /// # Errors
-    /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
+    /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(step) = mesh::find(path)? {
+            let has_config = |directory: &&Path| directory.join("config.json").exists();
+            let config = [path, &step].into_iter().find(has_config).map(read_config).transpose()?;
+            let config = config.unwrap_or_default();
+            let sources = vec![mesh::open(&step, &config)?];
+            return Self::new(path, config, sources);
+        }
         match single_file(path)? {
             Some(file) => {
                 let (config, source) = ggml::open(&file)?;
@@ -62,12 +74,7 @@ impl Checkpoint {
     }
 
     fn open_directory(directory: &Path) -> Result<Self> {
-        let path = directory.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
-        let mut config = Config::parse(&text, &path)?;
-        if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
-            config.eos_token_ids = ids;
-        }
+        let config = read_config(directory)?;
         let Some(sources) = safetensors::open_directory(directory)? else {
             let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
             return Err(Error::checkpoint(directory, reason));
@@ -87,6 +94,7 @@ impl Checkpoint {
     }
 
     fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Result<Self> {
+        let sources = codegen::as_gptj(sources, &config);
         let prefix =
             if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
         let checkpoint = Self { path: path.to_owned(), config, sources, prefix };
@@ -162,6 +170,17 @@ pub(crate) fn vocabulary(path: &Path, limit: usize) -> Result<Option<Vocabulary>
         Some(file) => ggml::vocabulary(&file, limit),
         None => Ok(None),
     }
+}
+
+/// The configuration in a directory.
+fn read_config(directory: &Path) -> Result<Config> {
+    let path = directory.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
+    let mut config = Config::parse(&text, &path)?;
+    if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
+        config.eos_token_ids = ids;
+    }
+    Ok(config)
 }
 
 /// The first few names of a list.

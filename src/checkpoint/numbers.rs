@@ -113,7 +113,15 @@ pub struct TensorView<'a> {
 impl<'a> TensorView<'a> {
     /// `numbers` are as many as `shape` says.
     pub(super) fn new(name: &str, path: &'a Path, shape: &[usize], numbers: impl Numbers + 'a) -> Self {
-        Self { name: name.to_owned(), path, shape: shape.to_vec(), numbers: Box::new(numbers) }
+        Self::boxed(name, path, shape, Box::new(numbers))
+    }
+
+    pub(super) fn boxed(name: &str, path: &'a Path, shape: &[usize], numbers: Box<dyn Numbers + 'a>) -> Self {
+        Self { name: name.to_owned(), path, shape: shape.to_vec(), numbers }
+    }
+
+    pub(super) fn into_numbers(self) -> Box<dyn Numbers + 'a> {
+        self.numbers
     }
 
     /// Its name in the file.
@@ -122,7 +130,7 @@ impl<'a> TensorView<'a> {
     }
 
     /// The file that holds it.
-    pub fn path(&self) -> &Path {
+    pub fn path(&self) -> &'a Path {
         self.path
     }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use gptj::config::Architecture;
 use gptj::gpu::find_adapter;
 use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Selector};
 use serde_json::json;
@@ -63,7 +64,11 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
 
     let mut out = std::io::stdout();
     let Config { vocab_size, n_positions, n_embd, n_layer, n_head, rotary_dim, n_inner, .. } = config;
-    writeln!(out, "{}: GPT-J of {} parameters", arguments.model.name(), config.parameter_count())?;
+    let architecture = match config.architecture {
+        Architecture::GptJ => "GPT-J",
+        Architecture::CodeGen { .. } => "CodeGen",
+    };
+    writeln!(out, "{}: {architecture} of {} parameters", arguments.model.name(), config.parameter_count())?;
     writeln!(out, "  {n_layer} blocks; width {n_embd}, {n_head} heads of {}; MLP {n_inner}", config.head_dim())?;
     writeln!(out, "  vocabulary {vocab_size}; context {n_positions}; rotary dimensions {rotary_dim}")?;
     writeln!(out, "memory on the GPU, with a context of {context}")?;

@@ -7,7 +7,7 @@ use super::metadata::Metadata;
 use super::reader::Reader;
 use super::{ABSURD_TENSORS, Format, Header, Tensor, Tensors, end_of_text};
 use crate::checkpoint::file::MappedFile;
-use crate::config::Config;
+use crate::config::{Architecture, Config};
 use crate::error::{Error, Result};
 
 /// Where the tensors' bytes begin, unless the file says otherwise: at a multiple of this.
@@ -154,6 +154,7 @@ fn config(path: &Path, metadata: &Metadata<'_>, tensors: &Tensors) -> Result<Con
         None => end_of_text(vocab_size),
     };
     let config = Config {
+        architecture: Architecture::GptJ,
         vocab_size,
         n_positions: metadata.size("gptj.context_length")?,
         n_embd,

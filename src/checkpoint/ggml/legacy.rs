@@ -8,7 +8,7 @@ use std::path::Path;
 use super::blocks::{ElementType, LOADABLE};
 use super::reader::Reader;
 use super::{Header, Tensor, Tensors, end_of_text};
-use crate::config::Config;
+use crate::config::{Architecture, Config};
 use crate::error::{Error, Result};
 
 /// GGJT's tensors begin at multiples of this.
@@ -56,6 +56,7 @@ pub(super) fn read(reader: &mut Reader<'_>, is_ggjt: bool) -> Result<Header> {
 
     let [n_embd, vocab_size] = [n_embd, n_vocab].map(|size| size as usize);
     let config = Config {
+        architecture: Architecture::GptJ,
         vocab_size,
         n_positions: n_ctx as usize,
         n_embd,
