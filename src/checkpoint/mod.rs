@@ -6,6 +6,7 @@
 mod file;
 mod names;
 mod numbers;
+mod pytorch;
 mod safetensors;
 
 use std::collections::HashSet;
@@ -44,7 +45,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards.
+    /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or else `pytorch_model.bin`, either of
+    /// them whole or in shards.
     ///
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
@@ -55,11 +57,14 @@ impl Checkpoint {
         if let Some(ids) = end_of_text_ids(&directory.join("generation_config.json"))? {
             config.eos_token_ids = ids;
         }
-        let Some(sources) = safetensors::open_directory(directory)? else {
-            let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
-            return Err(Error::checkpoint(directory, reason));
-        };
-        Self::new(directory, config, sources)
+        for open in [safetensors::open_directory, pytorch::open_directory] {
+            if let Some(sources) = open(directory)? {
+                return Self::new(directory, config, sources);
+            }
+        }
+        let reason = "no model.safetensors, no pytorch_model.bin, and no index of shards of either (….index.json) in this \
+                      directory";
+        Err(Error::checkpoint(directory, reason))
     }
 
     /// Takes a model that is in memory already: the text of its `config.json` and the bytes of its
@@ -94,6 +99,9 @@ impl Checkpoint {
             return Ok(());
         }
         let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
+        if self.prefix.is_empty() && missing.iter().all(|name| name.starts_with("lm_head.")) {
+            reason += "; this is a bare GPTJModel without a language model head, which generating text needs";
+        }
         // A prefix or a name that nobody expected shows here.
         let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
         let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
