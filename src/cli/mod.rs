@@ -16,8 +16,8 @@ use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
-/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json). Without --model, a small model
-/// trained on Shakespeare, which is part of this program, is used.
+/// Models are Hugging Face directories (config.json, model.safetensors or pytorch_model.bin, tokenizer.json). Without
+/// --model, a small model trained on Shakespeare, which is part of this program, is used.
 ///
 /// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
 /// where GPTJ_CACHE_DIR says; nowhere if that is empty.
