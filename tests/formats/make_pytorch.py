@@ -4,7 +4,8 @@
     python tests/formats/make_pytorch.py
 
 Its weights are exact in f32, f16 and bf16 alike, so every file here holds the same numbers. The files here come from
-torch 2.15.0. `torch.save` writes them all, as transformers had it do before it wrote safetensors.
+torch 2.15.0. `torch.save` writes them all, as transformers had it do before it wrote safetensors. A legacy file calls its
+storages by their addresses in memory, so that its bytes are others on every run.
 """
 
 import json
@@ -21,11 +22,13 @@ FOLDER = HERE / "pytorch"
 
 
 def with_old_buffers(tensors):
-    """With what older versions of transformers saved beside the weights: the causal mask, and its value."""
+    """With what older versions of transformers saved beside the weights: the causal mask, and its value; and with the
+    attribute that every module's `state_dict()` has."""
     tensors = OrderedDict(tensors)
     for i in range(3):
         tensors[f"transformer.h.{i}.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
         tensors[f"transformer.h.{i}.attn.masked_bias"] = torch.tensor(-1e9)
+    tensors._metadata = OrderedDict({"": {"version": 1}, "lm_head": {"version": 1}})
     return tensors
 
 

@@ -2,8 +2,8 @@
 //!
 //! PyTorch stores entries as they are, so that they can be mapped. That is the only kind of entry read here, and the only
 //! archives are those whose parts all agree: a directory at the very end, entries that do not overlap, each with the same
-//! name and size in its own header as in the directory. The crates that read zip files accept whatever some program once
-//! wrote, and hold as many entries as a directory claims before anyone can object.
+//! name and size in its own header as in the directory. The `zip` crate can check as much, but sets no bound to the entries
+//! that it holds meanwhile, and where the directory at the end is damaged it looks for another one before it.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,8 +21,8 @@ pub(super) struct Archive<'a> {
 impl<'a> Archive<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
         let entries = entries(bytes)?;
-        let mut roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
-        let mut roots = roots.by_ref().filter(|root| root.is_empty() || root.ends_with('/'));
+        let roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+        let mut roots = roots.filter(|root| root.is_empty() || root.ends_with('/'));
         match (roots.next(), roots.next()) {
             (Some(root), None) => Ok(Self { root, entries }),
             (None, _) => Err("the archive has no data.pkl; it is none that torch.save writes".to_owned()),
@@ -112,7 +112,7 @@ impl Directory {
         let locator = last.checked_sub(20).and_then(|position| Record::at(bytes, position, b"PK\x06\x07"));
         let (end, [entries, size, offset]) = match locator {
             Some(locator) => {
-                let position = locator.place(8)?;
+                let position = usize::try_from(locator.u64(8)?).ok()?;
                 let record = Record::at(bytes, position, b"PK\x06\x06")?;
                 (position, [record.u64(32)?, record.u64(40)?, record.u64(48)?])
             }
@@ -180,12 +180,9 @@ impl<'a> Entry<'a> {
 
 /// The 64-bit fields among an entry's extra fields, each of which has an id and a length before it.
 fn extension(mut extra: &[u8]) -> &[u8] {
-    const ID: u16 = 1;
-    while let Some(([id, length], rest)) = extra.split_first_chunk::<4>().map(|(head, rest)| {
-        let [a, b, c, d] = *head;
-        ([u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])], rest)
-    }) {
-        let Some((field, rest)) = rest.split_at_checked(length.into()) else { break };
+    const ID: [u8; 2] = [1, 0];
+    while let Some((&[id @ .., low, high], rest)) = extra.split_first_chunk::<4>() {
+        let Some((field, rest)) = rest.split_at_checked(u16::from_le_bytes([low, high]).into()) else { break };
         if id == ID {
             return field;
         }
@@ -212,9 +209,5 @@ impl<'a> Record<'a> {
 
     fn u64(&self, at: usize) -> Option<u64> {
         self.0.get(at..at + 8)?.as_array().map(|bytes| u64::from_le_bytes(*bytes))
-    }
-
-    fn place(&self, at: usize) -> Option<usize> {
-        self.u64(at).and_then(|place| usize::try_from(place).ok())
     }
 }
