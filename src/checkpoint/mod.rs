@@ -148,7 +148,7 @@ impl Checkpoint {
 
 /// The first few names of a list.
 fn list(names: &[String]) -> String {
-    let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(5).map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
     if names.len() > 5 { shown + ", …" } else { shown }
 }
 

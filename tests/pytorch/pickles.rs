@@ -174,6 +174,11 @@ fn tensors_that_leave_their_storage_are_refused() {
             Tensor { key: "../../../../etc/passwd", ..sound.clone() },
             "its storage ../../../../etc/passwd is missing",
         ),
+        (
+            "a storage that would clear the terminal",
+            Tensor { key: "\u{1b}[2J", ..sound.clone() },
+            r"storage \u{1b}[2J is",
+        ),
         ("a path to an entry", Tensor { key: "../data.pkl", ..sound.clone() }, "its storage ../data.pkl is missing"),
     ] {
         assert_file_refused(case, &zip(&entries(&tensor.pickle()), false), word);

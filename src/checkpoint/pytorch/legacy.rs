@@ -52,7 +52,10 @@ fn storages<'a>(
         if let Value::Storage(storage) = value {
             let first = declared.entry(storage.key).or_insert(*storage);
             if (first.kind, first.elements) != (storage.kind, storage.elements) {
-                return Err(format!("storage {} is described in two ways; the file is damaged", storage.key));
+                return Err(format!(
+                    "storage {} is described in two ways; the file is damaged",
+                    storage.key.escape_debug()
+                ));
             }
         }
     }
@@ -64,9 +67,10 @@ fn storages<'a>(
         let Value::Text(key) = *keys.value(*key) else {
             return Err("the list of its storages is damaged".to_owned());
         };
+        let shown = key.escape_debug();
         let Some(storage) = declared.get(key) else {
             return Err(format!(
-                "no tensor describes storage {key}, so that its size is not known; the file is damaged"
+                "no tensor describes storage {shown}, so that its size is not known; the file is damaged"
             ));
         };
         let elements =
@@ -75,12 +79,12 @@ fn storages<'a>(
         let end = storage.elements.checked_mul(storage.kind.bytes).and_then(|bytes| start.checked_add(bytes));
         let Some(end) = end.filter(|&end| end <= bytes.len() && elements == Some(storage.elements as u64)) else {
             return Err(format!(
-                "storage {key} should have {} numbers; the file was cut off (is its download complete?) or is damaged",
+                "storage {shown} should have {} numbers; the file was cut off (is its download complete?) or is damaged",
                 storage.elements
             ));
         };
         if storages.insert(key, start..end).is_some() {
-            return Err(format!("storage {key} is in the list of storages twice; the file is damaged"));
+            return Err(format!("storage {shown} is in the list of storages twice; the file is damaged"));
         }
         position = end;
     }

@@ -109,13 +109,12 @@ fn tensors(
     let prefix = if named.keys().all(|name| name.starts_with(WRAPPER)) { WRAPPER } else { "" };
     let stored = |(name, tensor): (&str, &pickle::Tensor<'_>)| {
         let storage = &tensor.storage;
-        let range = locate(storage).ok_or_else(|| format!("tensor {name}: its storage {} is missing", storage.key))?;
+        let what = || format!("tensor {}: its storage {}", name.escape_debug(), storage.key.escape_debug());
+        let range = locate(storage).ok_or_else(|| format!("{} is missing", what()))?;
         let needed = storage.elements.checked_mul(storage.kind.bytes);
         let needed = needed.and_then(|bytes| range.start.checked_add(bytes)).filter(|&end| end <= range.end);
-        let end = needed.ok_or_else(|| {
-            let (held, needed) = (range.len(), storage.elements);
-            format!("tensor {name}: its storage {} has {held} bytes, too few for {needed} numbers", storage.key)
-        })?;
+        let end = needed
+            .ok_or_else(|| format!("{} has {} bytes, too few for {} numbers", what(), range.len(), storage.elements))?;
         Ok((name[prefix.len()..].to_owned(), StoredTensor::new(tensor, range.start..end)))
     };
     named.into_iter().map(stored).collect()
