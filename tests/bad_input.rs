@@ -57,7 +57,7 @@ fn the_model_that_is_damaged_below_is_sound() {
 fn missing_files_are_named() {
     Model::empty().assert_refused("an empty directory", &["cannot read", "config.json"]);
     Model::sound().without("config.json").assert_refused("no configuration", &["cannot read", "config.json"]);
-    let words = ["no model.safetensors and no model.safetensors.index.json"];
+    let words = ["no model.safetensors, no pytorch_model.bin, and no index of shards"];
     Model::sound().without("model.safetensors").assert_refused("no weights", &words);
 
     let model = Model::sound();

@@ -11,6 +11,7 @@ mod names;
 mod npz;
 mod numbers;
 mod pieces;
+mod pytorch;
 mod safetensors;
 
 use std::collections::HashSet;
@@ -50,9 +51,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json` and `model.safetensors`, the latter whole or in shards. Or a
-    /// slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this one, where a missing
-    /// `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one of these and no other model.
+    /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or else `pytorch_model.bin`, either of
+    /// them whole or in shards. Or a slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this
+    /// one, where a missing `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one of these and
+    /// no other model.
     ///
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
@@ -75,11 +77,14 @@ impl Checkpoint {
 
     fn open_directory(directory: &Path) -> Result<Self> {
         let config = read_config(directory)?;
-        let Some(sources) = safetensors::open_directory(directory)? else {
-            let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
-            return Err(Error::checkpoint(directory, reason));
-        };
-        Self::new(directory, config, sources)
+        for open in [safetensors::open_directory, pytorch::open_directory] {
+            if let Some(sources) = open(directory)? {
+                return Self::new(directory, config, sources);
+            }
+        }
+        let reason = "no model.safetensors, no pytorch_model.bin, and no index of shards of either (….index.json) in this \
+                      directory";
+        Err(Error::checkpoint(directory, reason))
     }
 
     /// Takes a model that is in memory already: the text of its `config.json` and the bytes of its
@@ -115,6 +120,9 @@ impl Checkpoint {
             return Ok(());
         }
         let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
+        if self.prefix.is_empty() && missing.iter().all(|name| name.starts_with("lm_head.")) {
+            reason += "; this is a bare GPTJModel without a language model head, which generating text needs";
+        }
         // A prefix or a name that nobody expected shows here.
         let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
         let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
@@ -185,7 +193,7 @@ fn read_config(directory: &Path) -> Result<Config> {
 
 /// The first few names of a list.
 fn list(names: &[String]) -> String {
-    let shown = names.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(5).map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
     if names.len() > 5 { shown + ", …" } else { shown }
 }
 

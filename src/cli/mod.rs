@@ -17,7 +17,8 @@ use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
-/// Models are Hugging Face directories (config.json, model.safetensors, tokenizer.json), or GGUF or GGML files. Without
+/// Models are Hugging Face directories of a GPT-J or a CodeGen (config.json, model.safetensors or pytorch_model.bin,
+/// tokenizer.json), GGUF or GGML files, or slim checkpoints of mesh-transformer-jax (step_383500). Without
 /// --model, a small model trained on Shakespeare, which is part of this program, is used.
 ///
 /// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
