@@ -203,6 +203,35 @@ impl Config {
         Ok(config)
     }
 
+    /// What a `config.json` says of it, in the keys of Hugging Face's `GPTJConfig`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let end_of_text = match self.eos_token_ids.as_slice() {
+            [] => serde_json::Value::Null,
+            [id] => (*id).into(),
+            ids => ids.into(),
+        };
+        // The shortest decimal that gives the same f32; as an f64 it would be another, with more digits.
+        let epsilon: f64 = self.layer_norm_epsilon.to_string().parse().unwrap_or(self.layer_norm_epsilon.into());
+        serde_json::json!({
+            "model_type": "gptj",
+            "architectures": ["GPTJForCausalLM"],
+            "vocab_size": self.vocab_size,
+            "n_positions": self.n_positions,
+            "n_embd": self.n_embd,
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "rotary_dim": self.rotary_dim,
+            "n_inner": self.n_inner,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": epsilon,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "use_cache": true,
+            // GPT-J's texts begin with the token that ends them.
+            "bos_token_id": self.eos_token_ids.first(),
+            "eos_token_id": end_of_text,
+        })
+    }
+
     fn check(&self) -> Result<(), String> {
         let sizes = [
             ("vocab_size", self.vocab_size, ABSURD),
@@ -350,6 +379,17 @@ mod tests {
         )
         .expect("a small GPT-J");
         assert_eq!((config.rotary_dim, config.n_inner, config.n_positions), (16, 256, 128));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let small = Config { tie_word_embeddings: true, layer_norm_epsilon: 0.01, ..Config::default() };
+        let many = Config { eos_token_ids: vec![1, 2], rotary_dim: 256, n_inner: 77, ..Config::default() };
+        let none = Config { eos_token_ids: Vec::new(), ..Config::default() };
+        for config in [Config::default(), small, many, none] {
+            assert_eq!(parse(&config.to_json().to_string()).expect("its own text"), config);
+        }
+        assert!(Config::default().to_json().to_string().contains(r#""layer_norm_epsilon":1e-5"#));
     }
 
     #[test]

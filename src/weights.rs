@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::checkpoint::{BlockTensor, Checkpoint, TensorName, TensorView};
+use crate::checkpoint::{BlockTensor, Checkpoint, Progress, TensorName, TensorView};
 use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Format, Gpu, Part, Tensor, Uploader, padded};
@@ -115,15 +115,6 @@ impl Matrix {
             }
         }
     }
-}
-
-/// How far loading is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Bytes of the checkpoint that are on the GPU.
-    pub done: u64,
-    /// Bytes of the checkpoint that will be.
-    pub total: u64,
 }
 
 impl Weights {

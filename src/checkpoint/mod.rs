@@ -7,12 +7,16 @@ mod file;
 mod names;
 mod numbers;
 mod safetensors;
+mod verify;
+mod write;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub use names::{BlockTensor, TensorName};
 pub use numbers::{NumberFormat, TensorView};
+pub use verify::Verification;
+pub use write::{WriteFormat, WriteOptions, Written, write};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -34,6 +38,15 @@ trait Source {
     fn view(&self, name: &str) -> Result<TensorView<'_>>;
 }
 
+/// How far going through a checkpoint is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Bytes of its files that are done with.
+    pub done: u64,
+    /// Bytes that there are.
+    pub total: u64,
+}
+
 /// A model on disk: its configuration and its tensors, all present and of the right shape.
 pub struct Checkpoint {
     path: PathBuf,
@@ -49,6 +62,11 @@ impl Checkpoint {
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's, or the tensors do not fit it.
     pub fn open(directory: &Path) -> Result<Self> {
+        Self::open_unchecked(directory)?.checked()
+    }
+
+    /// The same whatever the tensors are.
+    fn open_unchecked(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))?;
         let mut config = Config::parse(&text, &path)?;
@@ -59,7 +77,7 @@ impl Checkpoint {
             let reason = "no model.safetensors and no model.safetensors.index.json in this directory";
             return Err(Error::checkpoint(directory, reason));
         };
-        Self::new(directory, config, sources)
+        Ok(Self::new(directory, config, sources))
     }
 
     /// Takes a model that is in memory already: the text of its `config.json` and the bytes of its
@@ -70,19 +88,18 @@ impl Checkpoint {
     pub fn from_static(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
         let path = Path::new(name);
         let config = Config::parse(config, path)?;
-        Self::new(path, config, vec![Box::new(SafetensorsFile::new(MappedFile::from_static(path, tensors))?)])
+        let file = SafetensorsFile::new(MappedFile::from_static(path, tensors))?;
+        Self::new(path, config, vec![Box::new(file)]).checked()
     }
 
-    fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Result<Self> {
+    fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Self {
         let prefix =
             if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
-        let checkpoint = Self { path: path.to_owned(), config, sources, prefix };
-        checkpoint.check()?;
-        Ok(checkpoint)
+        Self { path: path.to_owned(), config, sources, prefix }
     }
 
-    /// Whether every tensor is there and has the shape and the number format it must have.
-    fn check(&self) -> Result<()> {
+    /// The same, where every tensor is there and has the shape and the number format it must have.
+    fn checked(self) -> Result<Self> {
         let mut missing = Vec::new();
         for name in TensorName::all(&self.config) {
             match self.source_of(name) {
@@ -91,18 +108,24 @@ impl Checkpoint {
             }
         }
         if missing.is_empty() {
-            return Ok(());
+            return Ok(self);
         }
         let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
-        // A prefix or a name that nobody expected shows here.
-        let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
-        let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
-        surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
-        surplus.sort();
+        let surplus = self.surplus();
         if !surplus.is_empty() {
             reason += &format!("; {} others are here that it does not have: {}", surplus.len(), list(&surplus));
         }
         Err(Error::checkpoint(&self.path, reason))
+    }
+
+    /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody expected
+    /// shows here.
+    fn surplus(&self) -> Vec<String> {
+        let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
+        let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
+        surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
+        surplus.sort();
+        surplus
     }
 
     /// The model's configuration.

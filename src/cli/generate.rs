@@ -12,11 +12,10 @@ use gptj::{
     Checkpoint, Error, FinishReason, GenerateOptions, Generation, Gpu, GpuOptions, LoadOptions, Model, SamplingOptions,
     Selector, Tokenizer,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::tuned::tuned;
-use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json};
+use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json, progress_bar, show};
 
 /// Continue a prompt.
 ///
@@ -253,14 +252,9 @@ async fn load(checkpoint: &Checkpoint, selector: &Selector) -> Result<Model, Err
     if gpu.info().is_software() {
         note(&format!("note: {} is a software adapter: it computes on the CPU, slowly", gpu.info()));
     }
-    let style = "loading {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("the template is valid"));
+    let bar = progress_bar("loading");
     let options = LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() };
-    let model = Model::load(&gpu, checkpoint, &options, |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    })
-    .await;
+    let model = Model::load(&gpu, checkpoint, &options, |progress| show(&bar, progress)).await;
     bar.finish_and_clear();
     model
 }

@@ -1,18 +1,22 @@
 //! The commands and their arguments, and what several commands share.
 
 pub(crate) mod bench;
+pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod tokenize;
 pub(crate) mod tuned;
+pub(crate) mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
+use gptj::checkpoint::Progress;
 use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
@@ -44,6 +48,8 @@ pub(crate) enum Command {
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
     Info(info::Info),
+    Verify(verify::Verify),
+    Convert(convert::Convert),
     Bench(bench::Bench),
     /// Print a completion script for a shell.
     Completions {
@@ -114,6 +120,19 @@ pub(crate) fn note_wrong_matrix_units(model: &Model) {
              them"
         ));
     }
+}
+
+/// A progress bar in bytes of a checkpoint, where standard error is a terminal; `doing` is what it says before.
+pub(crate) fn progress_bar(doing: &'static str) -> ProgressBar {
+    let style = "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
+    let style = ProgressStyle::with_template(style).expect("the template is valid");
+    ProgressBar::new(0).with_style(style).with_prefix(doing)
+}
+
+/// Shows how far something is.
+pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
 }
 
 /// Prints one JSON object or list, for machines.
