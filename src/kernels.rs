@@ -11,7 +11,7 @@ use crate::gpu::{
     Axis, Binding, Dispatch, Format, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
 };
 use crate::regime::{Geometry, Regime, attention_lanes};
-use crate::weights::{LayerNorm, Linear, Matrix};
+use crate::weights::{LayerNorm, Linear, Matrix, PANEL_FEATURES};
 
 macro_rules! shaders {
     ($($name:ident: $entry_points:expr;)*) => {
@@ -37,6 +37,7 @@ shaders! {
     block_out: &["block_out"];
     lm_head: &["lm_head"];
     argmax: &["argmax"];
+    merge_lora: &["merge_lora"];
     fill_random: &["fill_random"];
     read_ceiling: &["read_ceiling"];
     fma_ceiling: &["fma_ceiling"];
@@ -392,6 +393,38 @@ impl Kernels {
         let constants = [("WG_SIZE", f64::from(ROW_LANES)), ("VOCAB_SIZE", logits.width() as f64)];
         let grid = [Axis::Outputs(1), Axis::Fixed(1), Axis::Fixed(1)];
         vec![self.dispatch(argmax, "argmax", &constants, &[logits.into(), tokens.into()], grid)]
+    }
+}
+
+/// Workgroups of a panel of `merge_lora` at most.
+const PANEL_WORKGROUPS: usize = 64;
+
+/// What loading needs beside the kernels of the pass.
+impl Kernels {
+    /// `matrix += b · a`, from panel `first_panel` on
+    ///
+    /// `b`: (features of whole panels, rank), f32; `a`: (rank, inputs), f32.
+    pub fn merge_lora(&self, [b, a]: [&Tensor; 2], first_panel: usize, matrix: &Matrix) -> Vec<Dispatch> {
+        assert_eq!(a.width(), matrix.inputs(), "merge_lora adds to all inputs of {}", matrix.name());
+        assert_eq!(b.width(), a.rows(), "the product has one rank");
+        assert!(b.rows().is_multiple_of(PANEL_FEATURES), "merge_lora adds to whole panels");
+        let end = first_panel + b.rows() / PANEL_FEATURES;
+        assert!(end <= matrix.panels().rows(), "{} has these panels", matrix.name());
+        let groups = matrix.inputs().div_ceil(8);
+        let launch = |part: &Part| {
+            let (first, last) = (part.first_row.max(first_panel), (part.first_row + part.rows).min(end));
+            let n_panels = last.checked_sub(first).filter(|&count| count > 0)?;
+            let constants = [
+                ("IN_GROUPS", groups as f64),
+                ("RANK", a.rows() as f64),
+                ("PANEL", (first - part.first_row) as f64),
+                ("B_PANEL", (first - first_panel) as f64),
+            ];
+            let per_panel = groups.div_ceil(2).min(PANEL_WORKGROUPS);
+            let grid = [Axis::Fixed(n_panels as u32), Axis::Fixed(per_panel as u32), Axis::Fixed(1)];
+            Some(self.dispatch(merge_lora, "merge_lora", &constants, &[b.into(), a.into(), part.into()], grid))
+        };
+        matrix.parts().iter().filter_map(launch).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::checkpoint::{BlockTensor, Checkpoint, Progress, TensorName, TensorVie
 use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Format, Gpu, Part, Tensor, Uploader, padded};
+use crate::lora;
 
 /// All parameters.
 pub struct Weights {
@@ -50,7 +51,7 @@ pub struct Linear {
 }
 
 /// Features of a panel; `shaders/shared/weights_f16.wgsl` has the same number.
-const PANEL_FEATURES: usize = 32;
+pub(crate) const PANEL_FEATURES: usize = 32;
 
 /// Numbers of a chunk.
 const CHUNK: usize = 8;
@@ -118,7 +119,7 @@ impl Matrix {
 }
 
 impl Weights {
-    /// Uploads a checkpoint, a tensor at a time.
+    /// Uploads a checkpoint, a tensor at a time, and merges its adapters.
     ///
     /// # Errors
     /// Where a number is not finite or f16 cannot hold it, or the GPU cannot hold a tensor.
@@ -130,6 +131,7 @@ impl Weights {
         let mut loader = Loader { gpu, checkpoint, uploader: Uploader::new(gpu), progress, done: 0, total };
         let weights = loader.weights().await?;
         loader.uploader.finish().await?;
+        lora::merge(gpu, checkpoint, &weights.blocks).await?;
         Ok(weights)
     }
 

@@ -4,6 +4,7 @@
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
 mod file;
+mod lora;
 mod names;
 mod numbers;
 mod safetensors;
@@ -13,6 +14,7 @@ mod write;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+pub use lora::{Adapter, LowRank};
 pub use names::{BlockTensor, TensorName};
 pub use numbers::{NumberFormat, TensorView};
 pub use verify::Verification;
@@ -54,6 +56,7 @@ pub struct Checkpoint {
     sources: Vec<Box<dyn Source>>,
     /// What stands before the names of all tensors but `lm_head`'s.
     prefix: &'static str,
+    adapters: Vec<Adapter>,
 }
 
 impl Checkpoint {
@@ -95,7 +98,7 @@ impl Checkpoint {
     fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Self {
         let prefix =
             if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
-        Self { path: path.to_owned(), config, sources, prefix }
+        Self { path: path.to_owned(), config, sources, prefix, adapters: Vec::new() }
     }
 
     /// The same, where every tensor is there and has the shape and the number format it must have.

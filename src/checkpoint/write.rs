@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use super::{Checkpoint, NumberFormat, Progress, TensorName, TensorView};
+use super::{Checkpoint, LowRank, NumberFormat, Progress, TensorName, TensorView};
 use crate::error::{Error, Result};
 
 /// How numbers are written.
@@ -63,7 +63,7 @@ const COMPANIONS: [&str; 7] = [
 /// Numbers that are converted at a time.
 const BLOCK: usize = 1 << 20;
 
-/// Writes a checkpoint to the directory `out`, which does not exist yet or is empty, under the names that Hugging Face's
+/// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under the names that Hugging Face's
 /// `GPTJForCausalLM` has for its tensors.
 ///
 /// # Errors
@@ -105,7 +105,7 @@ pub fn write(
         let mut file = staging.create(&file_name(index))?;
         file.write(&header(shard))?;
         for entry in shard {
-            entry.write(&mut file, |bytes| progress(Progress { done: done + bytes, total }))?;
+            entry.write(checkpoint, &mut file, |bytes| progress(Progress { done: done + bytes, total }))?;
             done += entry.view.bytes() as u64;
         }
         file.finish()?;
@@ -183,14 +183,21 @@ impl Entry<'_> {
     }
 
     /// `progress` hears how many of the bytes in the checkpoint are done with.
-    fn write(&self, file: &mut Output, mut progress: impl FnMut(u64)) -> Result<()> {
+    fn write(&self, checkpoint: &Checkpoint, file: &mut Output, mut progress: impl FnMut(u64)) -> Result<()> {
         let elements = self.view.elements();
+        let product: Option<LowRank> = match self.name {
+            TensorName::Block(layer, tensor) => checkpoint.low_rank(layer, tensor)?,
+            _ => None,
+        };
         let mut numbers = Vec::new();
         let mut bytes = Vec::new();
         for start in (0..elements).step_by(BLOCK) {
             let range = start..(start + BLOCK).min(elements);
             numbers.resize(range.len(), 0.0);
             self.view.decode(start, &mut numbers);
+            if let Some(product) = &product {
+                product.add_to(start, &mut numbers);
+            }
             if let Err(index) = self.format.encode(&numbers, &mut bytes) {
                 return Err(self.refuse(start + index, numbers[index]));
             }
