@@ -1,6 +1,7 @@
 //! What LoRA adapters add to a model's matrices, merged into them on the GPU once they are there.
 //!
-//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are.
+//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are; one that f16
+//! cannot hold becomes the largest that it can.
 
 use crate::checkpoint::{BlockTensor, Checkpoint, LowRank};
 use crate::config::Config;
@@ -58,12 +59,7 @@ impl Merger<'_> {
 
     /// Adds a product to neighbouring features of a matrix; `feature` says which of them is an output of the product, in
     /// rising order.
-    async fn add_features(
-        &self,
-        matrix: &Matrix,
-        product: &LowRank,
-        feature: impl Fn(usize) -> usize,
-    ) -> Result<()> {
+    async fn add_features(&self, matrix: &Matrix, product: &LowRank, feature: impl Fn(usize) -> usize) -> Result<()> {
         let outputs = product.b.len() / product.rank;
         let first_panel = feature(0) / PANEL_FEATURES;
         let features = (feature(outputs - 1) + 1).next_multiple_of(PANEL_FEATURES) - first_panel * PANEL_FEATURES;

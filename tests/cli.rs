@@ -394,6 +394,7 @@ fn no_devices_are_an_empty_list_and_a_note() {
 #[serde(deny_unknown_fields)]
 struct Info {
     config: Value,
+    lora: Vec<Value>,
     parameters: u64,
     memory: Memory,
     adapter: Option<Adapter>,
@@ -448,15 +449,17 @@ fn info_says_whether_a_model_fits() {
 #[test]
 fn every_command_has_help_and_every_shell_completions() {
     for (command, words) in [
-        (&[][..], "generate tokenize devices info completions --gpu --version"),
+        (&[][..], "generate tokenize devices info verify convert bench completions --gpu --version"),
         (
             &["generate"],
             "--model --prompt --prompt-file --prompt-tokens --max-new-tokens --temperature --top-k --top-p",
         ),
-        (&["generate"], "--repetition-penalty --seed --greedy --stop --json --gpu"),
+        (&["generate"], "--repetition-penalty --seed --greedy --stop --lora --json --gpu"),
         (&["tokenize"], "--model --decode --json"),
         (&["devices"], "--json"),
-        (&["info"], "--model --json --gpu"),
+        (&["info"], "--model --lora --json --gpu"),
+        (&["verify"], "DIR|FILE --json"),
+        (&["convert"], "IN OUT --lora --format f16 as-is --max-shard-size"),
         (&["completions"], "bash zsh fish powershell"),
     ] {
         let (stdout, stderr) = run(&mut gptj(&[command, &["--help"]].concat()));

@@ -202,8 +202,7 @@ const PLAIN_BEGINNINGS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 impl Settings {
     fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| Error::read(path, error))?;
-        let mut settings: Self =
-            serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
+        let mut settings: Self = serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))?;
         settings.path = path.to_owned();
         settings.check().map_err(|reason| Error::config(path, reason))?;
         Ok(settings)

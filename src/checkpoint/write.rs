@@ -199,7 +199,7 @@ impl Entry<'_> {
                 product.add_to(start, &mut numbers);
             }
             if let Err(index) = self.format.encode(&numbers, &mut bytes) {
-                return Err(self.refuse(start + index, numbers[index]));
+                return Err(self.refuse(start + index, numbers[index], product.is_some()));
             }
             file.write(&bytes)?;
             self.view.release(range.clone());
@@ -208,11 +208,14 @@ impl Entry<'_> {
         Ok(())
     }
 
-    fn refuse(&self, index: usize, number: f32) -> Error {
-        if self.format == NumberFormat::F16 || !number.is_finite() {
-            return self.view.refuse(index, number);
-        }
-        let reason = format!("element {index} is {number}, which {:?} cannot hold", self.format);
+    fn refuse(&self, index: usize, number: f32, is_merged: bool) -> Error {
+        let reason = match (self.format, is_merged) {
+            (format, true) => format!("with its adapters, element {index} is {number}, which {format:?} cannot hold"),
+            (format, false) if format != NumberFormat::F16 && number.is_finite() => {
+                format!("element {index} is {number}, which {format:?} cannot hold")
+            }
+            _ => return self.view.refuse(index, number),
+        };
         Error::tensor(self.view.name(), self.view.path(), reason)
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use gptj::Checkpoint;
 use gptj::checkpoint::{WriteFormat, WriteOptions, write};
 
-use super::{gigabytes, progress_bar, show};
+use super::{LoraArguments, gigabytes, progress_bar, show};
 
 /// Write a model as a Hugging Face directory (config.json, model.safetensors, tokenizer files); needs no GPU.
 #[derive(Args)]
@@ -19,6 +19,9 @@ pub(crate) struct Convert {
     /// The directory to write. It must not exist yet, or be empty.
     #[arg(value_name = "OUT")]
     output: PathBuf,
+
+    #[command(flatten)]
+    lora: LoraArguments,
 
     /// How to write numbers.
     #[arg(long, value_name = "FORMAT", default_value = "f16")]
@@ -48,7 +51,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(arguments: &Convert) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open(&arguments.input)?;
+    let checkpoint = arguments.lora.add_to(Checkpoint::open(&arguments.input)?)?;
     let format = match arguments.format {
         Format::F16 => WriteFormat::F16,
         Format::AsIs => WriteFormat::AsIs,

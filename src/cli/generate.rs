@@ -15,7 +15,10 @@ use gptj::{
 use serde_json::json;
 
 use super::tuned::tuned;
-use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json, progress_bar, show};
+use super::{
+    LoraArguments, ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_units, print_json, progress_bar,
+    show,
+};
 
 /// Continue a prompt.
 ///
@@ -25,6 +28,9 @@ use super::{ModelArguments, cache_dir, keep_pipelines, note, note_wrong_matrix_u
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArguments,
+
+    #[command(flatten)]
+    lora: LoraArguments,
 
     #[command(flatten)]
     prompt: Prompt,
@@ -137,7 +143,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
         stop: arguments.stop.clone(),
     };
     // What can be wrong is found out before anything slow begins.
-    let checkpoint = arguments.model.checkpoint()?;
+    let checkpoint = arguments.lora.add_to(arguments.model.checkpoint()?)?;
     let tokenizer = arguments.model.tokenizer(checkpoint.config().vocab_size)?;
     options.check(tokenizer.as_ref())?;
     let prompt = arguments.prompt.tokens(tokenizer.as_ref(), &arguments.model)?;

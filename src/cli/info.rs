@@ -3,11 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
+use gptj::checkpoint::Adapter;
 use gptj::gpu::{AdapterInfo, find_adapter};
 use gptj::{Budget, Config, LoadOptions, Selector};
 use serde_json::json;
 
-use super::{ModelArguments, gigabytes, print_json};
+use super::{LoraArguments, ModelArguments, gigabytes, print_json};
 
 /// Show a model's configuration, its size, and whether it fits the GPU.
 #[derive(Args)]
@@ -15,13 +16,16 @@ pub(crate) struct Info {
     #[command(flatten)]
     model: ModelArguments,
 
+    #[command(flatten)]
+    lora: LoraArguments,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> {
-    let checkpoint = arguments.model.checkpoint()?;
+    let checkpoint = arguments.lora.add_to(arguments.model.checkpoint()?)?;
     let config = checkpoint.config();
     let budget = Budget::new(config, &LoadOptions::default());
     // A model can be looked at on a machine without a GPU, but a GPU that was asked for must be there.
@@ -30,9 +34,13 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
         found => Some(found?),
     };
     let fits = adapter.as_ref().and_then(|adapter| fits(config, &budget, adapter));
+    let adapters = checkpoint.adapters();
     if arguments.json {
+        let one = |adapter: &Adapter| json!({ "path": adapter.path(), "scale": adapter.scale(), "matrices": adapter.matrices() });
+        let adapters: Vec<_> = adapters.iter().map(one).collect();
         return print_json(&json!({
             "config": config,
+            "lora": adapters,
             "parameters": config.parameter_count(),
             "memory": {
                 "weights": budget.weights,
@@ -50,6 +58,10 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
     writeln!(out, "{}: GPT-J of {} parameters", arguments.model.name(), config.parameter_count())?;
     writeln!(out, "  {n_layer} blocks; width {n_embd}, {n_head} heads of {}; MLP {n_inner}", config.head_dim())?;
     writeln!(out, "  vocabulary {vocab_size}; context {n_positions}; rotary dimensions {rotary_dim}")?;
+    for adapter in adapters {
+        let (path, scale) = (adapter.path().display(), adapter.scale());
+        writeln!(out, "  {path} merged into {} matrices, times {scale}", adapter.matrices())?;
+    }
     writeln!(out, "memory on the GPU")?;
     writeln!(out, "  weights (f16)      {:>10}", gigabytes(budget.weights))?;
     writeln!(out, "  cache (f16)        {:>10}", gigabytes(budget.cache))?;

@@ -95,6 +95,31 @@ impl ModelArguments {
     }
 }
 
+/// Adapters to merge into the model.
+#[derive(Args)]
+pub(crate) struct LoraArguments {
+    /// Merge a LoRA adapter, as PEFT saves it, into the model, its effect multiplied by SCALE; may be given more than once.
+    #[arg(long = "lora", value_name = "DIR[=SCALE]", value_parser = parse_lora)]
+    adapters: Vec<(PathBuf, f32)>,
+}
+
+impl LoraArguments {
+    /// The checkpoint with the adapters.
+    pub(crate) fn add_to(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
+        for (directory, scale) in &self.adapters {
+            checkpoint.add_adapter(directory, *scale)?;
+        }
+        Ok(checkpoint)
+    }
+}
+
+/// What follows the last `=` is a scale where it is a number, and else belongs to the name.
+fn parse_lora(text: &str) -> Result<(PathBuf, f32), std::convert::Infallible> {
+    let scaled = text.rsplit_once('=').and_then(|(directory, scale)| Some((directory, scale.parse().ok()?)));
+    let (directory, scale) = scaled.unwrap_or((text, 1.0));
+    Ok((directory.into(), scale))
+}
+
 /// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
 /// directory for such things.
 pub(crate) fn cache_dir() -> Option<PathBuf> {
