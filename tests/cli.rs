@@ -425,7 +425,7 @@ fn info_describes_a_model_without_a_gpu() {
     assert!(weights >= 2 * info.parameters, "two bytes a weight, and four bytes a bias");
     assert_eq!(cache, 2 * 2 * 4 * 512 * 256, "keys and values, two bytes each, of 4 blocks, 512 positions, 256 wide");
     assert_eq!(weights + cache + activations, total);
-    assert!(info.adapter.is_none() && info.fits.is_none());
+    assert!(info.lora.is_empty() && info.adapter.is_none() && info.fits.is_none());
 
     let (stdout, stderr) = run(&mut gptj_without_gpu(&["info", "--model", NARROW]));
     for words in [NARROW, "2 blocks; width 48, 3 heads of 16; MLP 80", "context 24", "weights", "no GPU found"] {
@@ -484,6 +484,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         &["tokenize", "text"][..],
         &["devices", "--json"],
         &["info"],
+        &["verify"],
         &["completions", "zsh"],
         &["generate", "--help"],
     ];

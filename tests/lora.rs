@@ -373,7 +373,12 @@ fn numbers_that_cannot_be_merged_are_named() {
     for (case, number, scale, words) in [
         ("NaN", f32::NAN, 1.0, [FIRST_B, "element 0 is NaN"]),
         ("infinite by its scale", 1e38, 1e9, [FIRST_B, "element 0 is too large to be multiplied by"]),
-        ("too large for f16", 1e9, 1.0, ["tensor transformer.h.0.attn.q_proj.weight in ", "with its adapters, element 0 is"]),
+        (
+            "too large for f16",
+            1e9,
+            1.0,
+            ["tensor transformer.h.0.attn.q_proj.weight in ", "with its adapters, element 0 is"],
+        ),
     ] {
         let adapter = damaged(ATTENTION, &json!({}), |tensors| {
             let (_, _, bytes) = tensors.0.get_mut(FIRST_B).expect("it was there");

@@ -64,7 +64,7 @@ pub(super) fn pack() -> Result<()> {
         }
     }
     // The tests find these from the folder in which they run.
-    for data in ["tests/golden", "models/shakespeare", "shaders"] {
+    for data in ["tests/formats", "tests/golden", "models/shakespeare", "shaders"] {
         copy(&shell::root().join(data), &folder.join(data))?;
     }
     for (name, text) in [
