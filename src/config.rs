@@ -389,7 +389,11 @@ mod tests {
         for config in [Config::default(), small, many, none] {
             assert_eq!(parse(&config.to_json().to_string()).expect("its own text"), config);
         }
-        assert!(Config::default().to_json().to_string().contains(r#""layer_norm_epsilon":1e-5"#));
+        assert_eq!(
+            Config::default().to_json()["layer_norm_epsilon"],
+            1e-5,
+            "the decimal, and not the f32's own digits"
+        );
     }
 
     #[test]

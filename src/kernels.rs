@@ -396,9 +396,6 @@ impl Kernels {
     }
 }
 
-/// Workgroups of a panel of `merge_lora` at most.
-const PANEL_WORKGROUPS: usize = 64;
-
 /// What loading needs beside the kernels of the pass.
 impl Kernels {
     /// `matrix += b · a`, from panel `first_panel` on
@@ -407,21 +404,22 @@ impl Kernels {
     pub fn merge_lora(&self, [b, a]: [&Tensor; 2], first_panel: usize, matrix: &Matrix) -> Vec<Dispatch> {
         assert_eq!(a.width(), matrix.inputs(), "merge_lora adds to all inputs of {}", matrix.name());
         assert_eq!(b.width(), a.rows(), "the product has one rank");
-        assert!(b.rows().is_multiple_of(PANEL_FEATURES), "merge_lora adds to whole panels");
         let end = first_panel + b.rows() / PANEL_FEATURES;
-        assert!(end <= matrix.panels().rows(), "{} has these panels", matrix.name());
+        let is_whole = b.rows().is_multiple_of(PANEL_FEATURES) && end <= matrix.panels().rows();
+        assert!(is_whole, "merge_lora adds to whole panels of {}", matrix.name());
         let groups = matrix.inputs().div_ceil(8);
         let launch = |part: &Part| {
-            let (first, last) = (part.first_row.max(first_panel), (part.first_row + part.rows).min(end));
-            let n_panels = last.checked_sub(first).filter(|&count| count > 0)?;
+            let [first, last] = [part.first_row.max(first_panel), end.min(part.first_row + part.rows)];
+            let n_panels = last.checked_sub(first).filter(|&count| count > 0)? as u32;
             let constants = [
                 ("IN_GROUPS", groups as f64),
                 ("RANK", a.rows() as f64),
                 ("PANEL", (first - part.first_row) as f64),
                 ("B_PANEL", (first - first_panel) as f64),
             ];
-            let per_panel = groups.div_ceil(2).min(PANEL_WORKGROUPS);
-            let grid = [Axis::Fixed(n_panels as u32), Axis::Fixed(per_panel as u32), Axis::Fixed(1)];
+            // Enough for any GPU, and each has something to do.
+            let of_panel = groups.div_ceil(2).min(64) as u32;
+            let grid = [Axis::Fixed(n_panels), Axis::Fixed(of_panel), Axis::Fixed(1)];
             Some(self.dispatch(merge_lora, "merge_lora", &constants, &[b.into(), a.into(), part.into()], grid))
         };
         matrix.parts().iter().filter_map(launch).collect()

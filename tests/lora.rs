@@ -304,6 +304,9 @@ fn adapters_of_other_kinds_are_refused_by_name() {
     }
 }
 
+/// What is done to the tensors of an adapter.
+type Damage<'a> = Box<dyn FnOnce(&mut Tensors) + 'a>;
+
 #[test]
 fn tensors_that_do_not_fit_are_refused_by_name() {
     let rename = |from: &'static str, to: &'static str| {
@@ -318,7 +321,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     let magnitude = other("transformer.h.1.attn.q_proj.lora_magnitude_vector.weight");
     let block_2 = "base_model.model.transformer.h.2.attn.q_proj.lora_A.weight";
     let twice = "transformer.h.1.attn.q_proj.lora_A.default.weight";
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Tensors)>, Vec<String>)> = vec![
+    let cases: Vec<(&str, Damage<'_>, Vec<String>)> = vec![
         ("no A", Box::new(|t| _ = t.0.remove(A)), vec![B.into(), "its lora_A is missing".into()]),
         ("no B", Box::new(|t| _ = t.0.remove(B)), vec![A.into(), "its lora_B is missing".into()]),
         ("no tensors", Box::new(|t| t.0.clear()), vec!["it has no tensors, so that it would change nothing".into()]),

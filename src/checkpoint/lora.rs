@@ -181,6 +181,7 @@ fn default_alpha() -> f64 {
 const MORE_THAN_LORA: [&str; 15] = [
     "alora_invocation_tokens",
     "arrow_config",
+    "corda_config",
     "kasa_config",
     "layer_replication",
     "lora_bias",
@@ -193,7 +194,6 @@ const MORE_THAN_LORA: [&str; 15] = [
     "use_dora",
     "use_qalora",
     "velora_config",
-    "corda_config",
 ];
 
 /// Beginnings of training that leave the model itself as it was; others change it.
