@@ -396,7 +396,13 @@ impl Kernels {
     }
 }
 
-/// What loading needs beside the kernels of the pass.
+/// Workgroups of the ceilings and of `fill_random` at most: enough for any GPU, and each has something to do.
+const MANY_WORKGROUPS: usize = 4096;
+
+/// What no exclusive or of random numbers is, all but surely.
+pub const NEEDLE: u32 = 0x5EED_0BAD;
+
+/// What loading and benchmarks need beside the kernels of the pass.
 impl Kernels {
     /// `matrix += b · a`, from panel `first_panel` on
     ///
@@ -424,16 +430,7 @@ impl Kernels {
         };
         matrix.parts().iter().filter_map(launch).collect()
     }
-}
 
-/// Workgroups of the ceilings and of `fill_random` at most: enough for any GPU, and each has something to do.
-const MANY_WORKGROUPS: usize = 4096;
-
-/// What no exclusive or of random numbers is, all but surely.
-pub const NEEDLE: u32 = 0x5EED_0BAD;
-
-/// What benchmarks need beside the kernels of the pass.
-impl Kernels {
     /// `values[row, i]` = a pseudo-random multiple of `scale` / 1024 between `-scale` and `scale`, which depends on
     /// nothing but the seed, the row and `i`
     ///

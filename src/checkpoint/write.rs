@@ -189,19 +189,27 @@ impl Entry<'_> {
             TensorName::Block(layer, tensor) => checkpoint.low_rank(layer, tensor)?,
             _ => None,
         };
+        let mut halves = Vec::new();
         let mut numbers = Vec::new();
         let mut bytes = Vec::new();
         for start in (0..elements).step_by(BLOCK) {
             let range = start..(start + BLOCK).min(elements);
-            numbers.resize(range.len(), 0.0);
-            self.view.decode(start, &mut numbers);
-            if let Some(product) = &product {
-                product.add_to(start, &mut numbers);
+            if self.format == NumberFormat::F16 && product.is_none() {
+                // What is f16 already need not be decoded.
+                halves.clear();
+                self.view.append_f16(range.clone(), &mut halves)?;
+                file.write(bytemuck::cast_slice(&halves))?;
+            } else {
+                numbers.resize(range.len(), 0.0);
+                self.view.decode(start, &mut numbers);
+                if let Some(product) = &product {
+                    product.add_to(start, &mut numbers);
+                }
+                if let Err(index) = self.format.encode(&numbers, &mut bytes) {
+                    return Err(self.refuse(start + index, numbers[index], product.is_some()));
+                }
+                file.write(&bytes)?;
             }
-            if let Err(index) = self.format.encode(&numbers, &mut bytes) {
-                return Err(self.refuse(start + index, numbers[index], product.is_some()));
-            }
-            file.write(&bytes)?;
             self.view.release(range.clone());
             progress((self.view.bytes() as u64).saturating_mul(range.end as u64) / elements as u64);
         }
@@ -209,13 +217,11 @@ impl Entry<'_> {
     }
 
     fn refuse(&self, index: usize, number: f32, is_merged: bool) -> Error {
-        let reason = match (self.format, is_merged) {
-            (format, true) => format!("with its adapters, element {index} is {number}, which {format:?} cannot hold"),
-            (format, false) if format != NumberFormat::F16 && number.is_finite() => {
-                format!("element {index} is {number}, which {format:?} cannot hold")
-            }
-            _ => return self.view.refuse(index, number),
-        };
+        if !is_merged && !number.is_finite() {
+            return self.view.refuse(index, number);
+        }
+        let merged = if is_merged { "with its adapters, " } else { "" };
+        let reason = format!("{merged}element {index} is {number}, which {:?} cannot hold", self.format);
         Error::tensor(self.view.name(), self.view.path(), reason)
     }
 }
