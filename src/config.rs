@@ -251,6 +251,35 @@ impl Config {
         Ok(self)
     }
 
+    /// What a `config.json` says of it, in the keys of Hugging Face's `GPTJConfig`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let end_of_text = match self.eos_token_ids.as_slice() {
+            [] => serde_json::Value::Null,
+            [id] => (*id).into(),
+            ids => ids.into(),
+        };
+        // The shortest decimal that gives the same f32; as an f64 it would be another, with more digits.
+        let epsilon: f64 = self.layer_norm_epsilon.to_string().parse().unwrap_or(self.layer_norm_epsilon.into());
+        serde_json::json!({
+            "model_type": "gptj",
+            "architectures": ["GPTJForCausalLM"],
+            "vocab_size": self.vocab_size,
+            "n_positions": self.n_positions,
+            "n_embd": self.n_embd,
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "rotary_dim": self.rotary_dim,
+            "n_inner": self.n_inner,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": epsilon,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "use_cache": true,
+            // GPT-J's texts begin with the token that ends them.
+            "bos_token_id": self.eos_token_ids.first(),
+            "eos_token_id": end_of_text,
+        })
+    }
+
     fn check(&self) -> Result<(), String> {
         let sizes = [
             ("vocab_size", self.vocab_size, ABSURD),
@@ -423,6 +452,21 @@ mod tests {
             assert_eq!(architecture(text), Architecture::CodeGen { shares }, "{text}");
         }
         assert_eq!(architecture(r#"{"model_type": "gptj", "head_dim": 256}"#), Architecture::GptJ);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let small = Config { tie_word_embeddings: true, layer_norm_epsilon: 0.01, ..Config::default() };
+        let many = Config { eos_token_ids: vec![1, 2], rotary_dim: 256, n_inner: 77, ..Config::default() };
+        let none = Config { eos_token_ids: Vec::new(), ..Config::default() };
+        for config in [Config::default(), small, many, none] {
+            assert_eq!(parse(&config.to_json().to_string()).expect("its own text"), config);
+        }
+        assert_eq!(
+            Config::default().to_json()["layer_norm_epsilon"],
+            1e-5,
+            "the decimal, and not the f32's own digits"
+        );
     }
 
     #[test]

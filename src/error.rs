@@ -103,6 +103,10 @@ impl Error {
         Self::Read { path: path.to_owned(), reason }
     }
 
+    pub(crate) fn write(path: &Path, reason: std::io::Error) -> Self {
+        Self::Write { path: path.to_owned(), reason }
+    }
+
     pub(crate) fn config(path: &Path, reason: impl Into<String>) -> Self {
         Self::Config { path: path.to_owned(), reason: reason.into() }
     }

@@ -11,7 +11,7 @@ use crate::gpu::{
     Axis, Binding, Dispatch, Format, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
 };
 use crate::regime::{Geometry, Regime, attention_lanes};
-use crate::weights::{LayerNorm, Linear, Matrix};
+use crate::weights::{LayerNorm, Linear, Matrix, PANEL_FEATURES};
 
 macro_rules! shaders {
     ($($name:ident: $entry_points:expr;)*) => {
@@ -37,6 +37,7 @@ shaders! {
     block_out: &["block_out"];
     lm_head: &["lm_head"];
     argmax: &["argmax"];
+    merge_lora: &["merge_lora"];
     fill_random: &["fill_random"];
     read_ceiling: &["read_ceiling"];
     fma_ceiling: &["fma_ceiling"];
@@ -401,8 +402,35 @@ const MANY_WORKGROUPS: usize = 4096;
 /// What no exclusive or of random numbers is, all but surely.
 pub const NEEDLE: u32 = 0x5EED_0BAD;
 
-/// What benchmarks need beside the kernels of the pass.
+/// What loading and benchmarks need beside the kernels of the pass.
 impl Kernels {
+    /// `matrix += b · a`, from panel `first_panel` on
+    ///
+    /// `b`: (features of whole panels, rank), f32; `a`: (rank, inputs), f32.
+    pub fn merge_lora(&self, [b, a]: [&Tensor; 2], first_panel: usize, matrix: &Matrix) -> Vec<Dispatch> {
+        assert_eq!(a.width(), matrix.inputs(), "merge_lora adds to all inputs of {}", matrix.name());
+        assert_eq!(b.width(), a.rows(), "the product has one rank");
+        let end = first_panel + b.rows() / PANEL_FEATURES;
+        let is_whole = b.rows().is_multiple_of(PANEL_FEATURES) && end <= matrix.panels().rows();
+        assert!(is_whole, "merge_lora adds to whole panels of {}", matrix.name());
+        let groups = matrix.inputs().div_ceil(8);
+        let launch = |part: &Part| {
+            let [first, last] = [part.first_row.max(first_panel), end.min(part.first_row + part.rows)];
+            let n_panels = last.checked_sub(first).filter(|&count| count > 0)? as u32;
+            let constants = [
+                ("IN_GROUPS", groups as f64),
+                ("RANK", a.rows() as f64),
+                ("PANEL", (first - part.first_row) as f64),
+                ("B_PANEL", (first - first_panel) as f64),
+            ];
+            // Enough for any GPU, and each has something to do.
+            let of_panel = groups.div_ceil(2).min(64) as u32;
+            let grid = [Axis::Fixed(n_panels), Axis::Fixed(of_panel), Axis::Fixed(1)];
+            Some(self.dispatch(merge_lora, "merge_lora", &constants, &[b.into(), a.into(), part.into()], grid))
+        };
+        matrix.parts().iter().filter_map(launch).collect()
+    }
+
     /// `values[row, i]` = a pseudo-random multiple of `scale` / 1024 between `-scale` and `scale`, which depends on
     /// nothing but the seed, the row and `i`
     ///

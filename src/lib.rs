@@ -32,6 +32,7 @@
 //! | [`model`] | **the heart**: the forward pass, recorded once and replayed at every step |
 //! | [`cache`] | keys and values of earlier positions, and whose they are |
 //! | [`weights`] | the parameters on the GPU and their way there from a [`checkpoint`] |
+//! | [`lora`] | what adapters add to the parameters, merged on the GPU |
 //! | [`regime`] | which versions of the kernels take so many rows |
 //! | [`kernels`] | the vocabulary of the pass: what each kernel computes, on which shapes |
 //! | `shaders/` | the kernels themselves, one file each, readable alone |
@@ -49,6 +50,7 @@ pub mod error;
 pub mod generate;
 pub mod gpu;
 pub mod kernels;
+pub mod lora;
 pub mod model;
 pub mod reference;
 pub mod regime;

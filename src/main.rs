@@ -21,6 +21,8 @@ fn main() -> ExitCode {
         Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
+        Command::Verify(verify) => cli::verify::run(&verify),
+        Command::Convert(convert) => cli::convert::run(&convert),
         Command::Bench(bench) => cli::bench::run(&bench, gpu, start),
         Command::Completions { shell } => {
             // Straight to standard output it would panic where the reader is gone.

@@ -32,14 +32,14 @@ pub use memory::{Budget, MemoryPlan, Room};
 pub use stages::Stages;
 
 use crate::cache::Cache;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor};
 use crate::kernels::{Kernels, Row, StepHeader};
 use crate::regime::{Geometry, Regime, SPLIT_ROWS, VectorShape};
 use crate::self_test::{self, MatrixUnits};
-use crate::weights::{Block, Progress, Weights};
+use crate::weights::{Block, Weights};
 use scratch::Scratch;
 
 /// How a model is laid out in GPU memory.

@@ -199,6 +199,17 @@ pub fn argmax(logits: &[f32], vocab_size: usize) -> Vec<u32> {
     logits.chunks_exact(vocab_size).map(crate::sampler::argmax).collect()
 }
 
+/// `weight += b · a`, rounded to f16; `weight`: (features, inputs), `b`: (features, rank), `a`: (rank, inputs).
+pub fn merge_lora(weight: &mut [f32], b: &[f32], a: &[f32], rank: usize) {
+    let inputs = a.len() / rank;
+    for (row, b) in weight.chunks_exact_mut(inputs).zip(b.chunks_exact(rank)) {
+        for (input, weight) in row.iter_mut().enumerate() {
+            let sum: f64 = (0..rank).map(|k| f64::from(b[k]) * f64::from(a[k * inputs + input])).sum();
+            *weight = f16::from_f64(f64::from(*weight) + sum).to_f32();
+        }
+    }
+}
+
 /// Elements of a tensor of any width: element `row * width + i` is what `fill_random` makes of it.
 pub fn fill_random(seed: u32, scale: f32, elements: std::ops::Range<usize>) -> Vec<f32> {
     let pcg = |number: u32| {

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::checkpoint::{BlockTensor, Checkpoint, TensorName, TensorView};
+use crate::checkpoint::{BlockTensor, Checkpoint, Progress, TensorName, TensorView};
 use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Format, Gpu, Part, Tensor, Uploader, padded};
+use crate::lora;
 
 /// All parameters.
 pub struct Weights {
@@ -69,7 +70,7 @@ impl Linear {
 }
 
 /// Features of a panel; `shaders/shared/weights_f16.wgsl` has the same number.
-const PANEL_FEATURES: usize = 32;
+pub(crate) const PANEL_FEATURES: usize = 32;
 
 /// Numbers of a chunk.
 const CHUNK: usize = 8;
@@ -139,15 +140,6 @@ impl Matrix {
     }
 }
 
-/// How far loading is.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Bytes of the checkpoint that are on the GPU.
-    pub done: u64,
-    /// Bytes of the checkpoint that will be.
-    pub total: u64,
-}
-
 impl Weights {
     /// Allocates the parameters of a model of this configuration, all zero.
     ///
@@ -171,7 +163,7 @@ impl Weights {
         Ok(Self { wte, blocks, ln_f, lm_head })
     }
 
-    /// Uploads a checkpoint, a panel at a time, into memory that is allocated before.
+    /// Uploads a checkpoint, a panel at a time, into memory that is allocated before, and merges its adapters.
     ///
     /// # Errors
     /// Where a number is not finite or f16 cannot hold it, or the GPU cannot hold the parameters.
@@ -184,6 +176,7 @@ impl Weights {
         let mut loader = Loader { gpu, checkpoint, uploader: Uploader::new(gpu), progress, done: 0, total };
         loader.fill_all(&weights).await?;
         loader.uploader.finish().await?;
+        lora::merge(gpu, checkpoint, &weights.blocks).await?;
         Ok(weights)
     }
 

@@ -51,8 +51,17 @@ fn kernels_are_right_and_timed() {
     let kernels: std::collections::BTreeSet<_> = cases.iter().map(|case| case["kernel"].as_str()).collect();
     let names: std::collections::BTreeSet<_> = cases.iter().map(|case| case["name"].as_str()).collect();
     assert_eq!(names.len(), cases.len(), "names tell cases apart");
-    for kernel in ["embed", "layer_norm", "block_in", "attention", "flash_attention", "block_out", "lm_head", "argmax"]
-    {
+    for kernel in [
+        "embed",
+        "layer_norm",
+        "block_in",
+        "attention",
+        "flash_attention",
+        "block_out",
+        "lm_head",
+        "argmax",
+        "merge_lora",
+    ] {
         assert!(kernels.contains(&Some(kernel)), "{kernel} is measured");
     }
     for product in ["vector", "tile"] {

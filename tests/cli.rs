@@ -394,6 +394,7 @@ fn no_devices_are_an_empty_list_and_a_note() {
 #[serde(deny_unknown_fields)]
 struct Info {
     config: Value,
+    lora: Vec<Value>,
     parameters: u64,
     context: usize,
     memory: Memory,
@@ -427,7 +428,7 @@ fn info_describes_a_model_without_a_gpu() {
     assert!(weights >= 2 * info.parameters, "two bytes a weight, and four bytes a bias");
     assert_eq!(cache, 2 * 2 * 4 * 512 * 256, "keys and values, two bytes each, of 4 blocks, 512 positions, 256 wide");
     assert_eq!(weights + cache + activations + driver, total);
-    assert!(info.adapter.is_none() && info.fits.is_none() && info.problem.is_none());
+    assert!(info.lora.is_empty() && info.adapter.is_none() && info.fits.is_none() && info.problem.is_none());
     assert_eq!(info.context, 512);
 
     let info: Info = run_json(&mut gptj_without_gpu(&["info", "--json", "--context", "64"]));
@@ -454,15 +455,17 @@ fn info_says_whether_a_model_fits() {
 #[test]
 fn every_command_has_help_and_every_shell_completions() {
     for (command, words) in [
-        (&[][..], "generate tokenize devices info completions --gpu --version"),
+        (&[][..], "generate tokenize devices info verify convert bench completions --gpu --version"),
         (
             &["generate"],
             "--model --prompt --prompt-file --prompt-tokens --max-new-tokens --temperature --top-k --top-p",
         ),
-        (&["generate"], "--repetition-penalty --seed --greedy --stop --context --json --gpu"),
+        (&["generate"], "--repetition-penalty --seed --greedy --stop --lora --context --json --gpu"),
         (&["tokenize"], "--model --decode --json"),
         (&["devices"], "--json"),
-        (&["info"], "--model --context --json --gpu"),
+        (&["info"], "--model --lora --context --json --gpu"),
+        (&["verify"], "DIR|FILE --json"),
+        (&["convert"], "IN OUT --lora --format f16 as-is --max-shard-size"),
         (&["completions"], "bash zsh fish powershell"),
     ] {
         let (stdout, stderr) = run(&mut gptj(&[command, &["--help"]].concat()));
@@ -487,6 +490,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         &["tokenize", "text"][..],
         &["devices", "--json"],
         &["info"],
+        &["verify"],
         &["completions", "zsh"],
         &["generate", "--help"],
     ];

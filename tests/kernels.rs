@@ -20,7 +20,7 @@ use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, Product, StepSize, Tens
 use gptj::kernels::{FMA_STEPS, IMPORTS, Kernels, NEEDLE, Row, SHADERS};
 use gptj::reference::{self, BlockWeights, LayerCache};
 use gptj::regime::{Geometry, Regime, VectorShape, attention_lanes, most_splits};
-use gptj::weights::{LayerNorm, Linear};
+use gptj::weights::{LayerNorm, Linear, Matrix};
 
 /// Sums of up to 320 products below 1 in f32: 320 * 2^-24 * the results' magnitude of up to some ten.
 const SUM: f32 = 2e-4;
@@ -517,7 +517,56 @@ fn weights_in_parts() {
         let want = &want_logits[..n_outputs * vocab_size];
         assert_close("lm_head in parts", &read(&gpu, &logits, n_outputs), want, SUM, 1e-5);
     }
+
+    // Panels 4 to 19, of which a launch has those that lie in its part.
+    let (b, a) = (numbers(18, 16 * 32), numbers(19, n_embd));
+    let mut merged = wte;
+    reference::merge_lora(&mut merged[4 * 32 * n_embd..][..16 * 32 * n_embd], &b, &a, 1);
+    let want_logits = reference::lm_head(&want_x, &merged, &bias, n_embd);
+    let factors = [f32_tensor(&gpu, "b", 16 * 32, 1, &b), f32_tensor(&gpu, "a", 1, n_embd, &a)];
+    let merge = kernels.merge_lora(factors.each_ref(), 4, &lm_head.weight);
+    assert_eq!(merge.len(), 4, "panels 4 to 5, 6 to 11, 12 to 17, 18 to 19");
+    let step = step_tensor(&gpu, &[], n_outputs);
+    run(&gpu, &plan([merge, kernels.lm_head([&x, &step], &lm_head, &logits)]), size);
+    // Of 40 products, each factor of which is below 2, one is off by an f16 rounding.
+    let want = &want_logits[..n_outputs * vocab_size];
+    assert_close("merge_lora in parts", &read(&gpu, &logits, n_outputs), want, 40.0 * 2.0 * F16_ROUNDING, 0.0);
     gpu.check().expect("the GPU works");
+}
+
+/// From the second panel on, with a rank that is no multiple of anything.
+#[test]
+fn merge_lora() {
+    for_each_case("merge_lora", |gpu, config, kernels| {
+        let (features, inputs, rank) = (config.vocab_size, config.n_embd, 5);
+        let b = numbers(31, (features - 32) * rank);
+        let a = numbers(32, rank * inputs);
+        let mut want = numbers(30, features * inputs);
+        let weight = matrix(gpu, "weight", features, inputs, |feature, input| want[feature * inputs + input]);
+        reference::merge_lora(&mut want[32 * inputs..], &b, &a, rank);
+
+        let b_tensor = f32_tensor(gpu, "b", (features - 32).next_multiple_of(32), rank, &b);
+        let a_tensor = f32_tensor(gpu, "a", rank, inputs, &a);
+        run(gpu, &plan([kernels.merge_lora([&b_tensor, &a_tensor], 1, &weight)]), step(&[]));
+        let panels = weight.panels().rows();
+        let got: Vec<half::f16> = block_on(weight.panels().read_padded(gpu, panels)).expect("the GPU works");
+        // What fills up rows and the last panel stays zero.
+        let number = |feature: usize, input: usize| {
+            if feature < features && input < inputs { want[feature * inputs + input] } else { 0.0 }
+        };
+        let mut want_panels = Vec::new();
+        for panel in 0..panels {
+            let rows = (0..32).flat_map(|i| (0..padded(inputs)).map(move |input| (32 * panel + i, input)));
+            let rows: Vec<_> = rows.map(|(feature, input)| half::f16::from_f32(number(feature, input))).collect();
+            let mut panel = vec![half::f16::ZERO; rows.len()];
+            Matrix::interleave(&rows, &mut panel);
+            want_panels.extend(panel);
+        }
+        let [got, want] =
+            [got, want_panels].map(|halves| halves.into_iter().map(half::f16::to_f32).collect::<Vec<_>>());
+        // A sum near zero is off by what its terms, each below 6, are rounded by in f32.
+        assert_close("merge_lora", &got, &want, 4e-6, F16_ROUNDING);
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod codegen;
 mod file;
 mod ggml;
+mod lora;
 mod mesh;
 mod names;
 mod npz;
@@ -13,13 +14,18 @@ mod numbers;
 mod pieces;
 mod pytorch;
 mod safetensors;
+mod verify;
+mod write;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 pub(crate) use ggml::{TokenKind, Vocabulary};
+pub use lora::{Adapter, LowRank};
 pub use names::{BlockTensor, TensorName};
 pub use numbers::{NumberFormat, TensorView};
+pub use verify::Verification;
+pub use write::{WriteFormat, WriteOptions, Written, write};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -41,6 +47,15 @@ trait Source {
     fn view(&self, name: &str) -> Result<TensorView<'_>>;
 }
 
+/// How far going through a checkpoint is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Bytes of its files that are done with.
+    pub done: u64,
+    /// Bytes that there are.
+    pub total: u64,
+}
+
 /// A model on disk: its configuration and its tensors, all present and of the right shape.
 pub struct Checkpoint {
     path: PathBuf,
@@ -48,6 +63,7 @@ pub struct Checkpoint {
     sources: Vec<Box<dyn Source>>,
     /// What stands before the names of all tensors but `lm_head`'s.
     prefix: &'static str,
+    adapters: Vec<Adapter>,
 }
 
 impl Checkpoint {
@@ -59,17 +75,22 @@ impl Checkpoint {
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_unchecked(path)?.checked()
+    }
+
+    /// The same whatever the tensors are.
+    fn open_unchecked(path: &Path) -> Result<Self> {
         if let Some(step) = mesh::find(path)? {
             let has_config = |directory: &&Path| directory.join("config.json").exists();
             let config = [path, &step].into_iter().find(has_config).map(read_config).transpose()?;
             let config = config.unwrap_or_default();
             let sources = vec![mesh::open(&step, &config)?];
-            return Self::new(path, config, sources);
+            return Ok(Self::new(path, config, sources));
         }
         match single_file(path)? {
             Some(file) => {
                 let (config, source) = ggml::open(&file)?;
-                Self::new(&file, config, vec![Box::new(source)])
+                Ok(Self::new(&file, config, vec![Box::new(source)]))
             }
             None => Self::open_directory(path),
         }
@@ -79,7 +100,7 @@ impl Checkpoint {
         let config = read_config(directory)?;
         for open in [safetensors::open_directory, pytorch::open_directory] {
             if let Some(sources) = open(directory)? {
-                return Self::new(directory, config, sources);
+                return Ok(Self::new(directory, config, sources));
             }
         }
         let reason = "no model.safetensors, no pytorch_model.bin, and no index of shards of either (….index.json) in this \
@@ -95,20 +116,19 @@ impl Checkpoint {
     pub fn from_static(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
         let path = Path::new(name);
         let config = Config::parse(config, path)?;
-        Self::new(path, config, vec![Box::new(SafetensorsFile::new(MappedFile::from_static(path, tensors))?)])
+        let file = SafetensorsFile::new(MappedFile::from_static(path, tensors))?;
+        Self::new(path, config, vec![Box::new(file)]).checked()
     }
 
-    fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Result<Self> {
+    fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Self {
         let sources = codegen::as_gptj(sources, &config);
         let prefix =
             if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
-        let checkpoint = Self { path: path.to_owned(), config, sources, prefix };
-        checkpoint.check()?;
-        Ok(checkpoint)
+        Self { path: path.to_owned(), config, sources, prefix, adapters: Vec::new() }
     }
 
-    /// Whether every tensor is there and has the shape and the number format it must have.
-    fn check(&self) -> Result<()> {
+    /// The same, where every tensor is there and has the shape and the number format it must have.
+    fn checked(self) -> Result<Self> {
         let mut missing = Vec::new();
         for name in TensorName::all(&self.config) {
             match self.source_of(name) {
@@ -117,21 +137,28 @@ impl Checkpoint {
             }
         }
         if missing.is_empty() {
-            return Ok(());
+            return Ok(self);
         }
         let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
         if self.prefix.is_empty() && missing.iter().all(|name| name.starts_with("lm_head.")) {
             reason += "; this is a bare GPTJModel without a language model head, which generating text needs";
         }
         // A prefix or a name that nobody expected shows here.
-        let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
-        let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
-        surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
-        surplus.sort();
+        let surplus = self.surplus();
         if !surplus.is_empty() {
             reason += &format!("; {} others are here that it does not have: {}", surplus.len(), list(&surplus));
         }
         Err(Error::checkpoint(&self.path, reason))
+    }
+
+    /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody expected
+    /// shows here.
+    fn surplus(&self) -> Vec<String> {
+        let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
+        let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();
+        surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
+        surplus.sort();
+        surplus
     }
 
     /// The model's configuration.

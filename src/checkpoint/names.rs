@@ -74,6 +74,14 @@ impl BlockTensor {
     }
 }
 
+impl BlockTensor {
+    /// The name of the module that a weight belongs to, within its block.
+    pub(super) fn module(self) -> &'static str {
+        let name = self.in_file();
+        name.rsplit_once('.').map_or(name, |(module, _)| module)
+    }
+}
+
 impl TensorName {
     /// Every tensor of a language model, in the order of the forward pass. The older files' `attn.bias` and
     /// `attn.masked_bias` are no parameters and not among them.

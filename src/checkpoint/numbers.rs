@@ -19,6 +19,11 @@ pub(super) trait Numbers {
         None
     }
 
+    /// How they are stored, where each is a number by itself.
+    fn format(&self) -> Option<NumberFormat> {
+        None
+    }
+
     /// Bytes that the elements take in their file.
     fn stored_bytes(&self) -> usize;
 
@@ -93,6 +98,10 @@ impl Numbers for Dense<'_> {
         (self.format == NumberFormat::F16).then(|| &self.file.bytes()[self.byte_range(&range)])
     }
 
+    fn format(&self) -> Option<NumberFormat> {
+        Some(self.format)
+    }
+
     fn stored_bytes(&self) -> usize {
         self.range.len()
     }
@@ -149,6 +158,16 @@ impl<'a> TensorView<'a> {
         self.numbers.stored_bytes()
     }
 
+    /// How the file stores its elements, where each is a number by itself.
+    pub fn format(&self) -> Option<NumberFormat> {
+        self.numbers.format()
+    }
+
+    /// Decodes the elements from `start` on, whatever they are.
+    pub(super) fn decode(&self, start: usize, numbers: &mut [f32]) {
+        self.numbers.decode(start, numbers);
+    }
+
     /// Converts the elements of `range` to f16, after what `numbers` holds already.
     ///
     /// # Errors
@@ -201,7 +220,8 @@ impl<'a> TensorView<'a> {
         self.numbers.release(range);
     }
 
-    fn refuse(&self, index: usize, number: f32) -> Error {
+    /// Why the element of this index cannot be used.
+    pub(super) fn refuse(&self, index: usize, number: f32) -> Error {
         let reason = if number.is_finite() {
             format!("element {index} is {number}, which f16 cannot hold (at most ±65504)")
         } else {

@@ -12,13 +12,12 @@ use gptj::{
     Checkpoint, Config, Error, FinishReason, GenerateOptions, Generation, Gpu, GpuOptions, LoadOptions, Model,
     SamplingOptions, Selector, Tokenizer,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::tuned::tuned;
 use super::{
-    ContextArgument, ModelArguments, NO_TOKENIZER, TokenizerArguments, cache_dir, keep_pipelines, note,
-    note_wrong_matrix_units, print_json,
+    ContextArgument, LoraArguments, ModelArguments, NO_TOKENIZER, TokenizerArguments, cache_dir, keep_pipelines, note,
+    note_wrong_matrix_units, print_json, progress_bar, show,
 };
 
 /// Continue a prompt.
@@ -32,6 +31,9 @@ pub(crate) struct Generate {
 
     #[command(flatten)]
     tokenizer: TokenizerArguments,
+
+    #[command(flatten)]
+    lora: LoraArguments,
 
     #[command(flatten)]
     prompt: Prompt,
@@ -147,7 +149,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
         stop: arguments.stop.clone(),
     };
     // What can be wrong is found out before anything slow begins.
-    let checkpoint = arguments.model.checkpoint()?;
+    let checkpoint = arguments.lora.add_to(arguments.model.checkpoint()?)?;
     let tokenizer = arguments.tokenizer.open(&arguments.model, checkpoint.config().vocab_size)?;
     options.check(tokenizer.as_ref())?;
     let prompt = arguments.prompt.tokens(tokenizer.as_ref(), &arguments.model)?;
@@ -268,14 +270,9 @@ async fn load(checkpoint: &Checkpoint, selector: &Selector, context: Option<usiz
     if gpu.info().is_software() {
         note(&format!("note: {} is a software adapter: it computes on the CPU, slowly", gpu.info()));
     }
-    let style = "loading {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(style).expect("the template is valid"));
+    let bar = progress_bar("loading");
     let options = LoadOptions { context, vector: tuned(&gpu), ..LoadOptions::default() };
-    let model = Model::load(&gpu, checkpoint, &options, |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    })
-    .await;
+    let model = Model::load(&gpu, checkpoint, &options, |progress| show(&bar, progress)).await;
     bar.finish_and_clear();
     model
 }

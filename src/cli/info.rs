@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use clap::Args;
+use gptj::checkpoint::Adapter;
 use gptj::config::Architecture;
 use gptj::gpu::find_adapter;
 use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Selector};
 use serde_json::json;
 
-use super::{ContextArgument, ModelArguments, gigabytes, print_json};
+use super::{ContextArgument, LoraArguments, ModelArguments, gigabytes, print_json};
 
 /// Show a model's configuration, what it takes of the GPU's memory, and the longest context that fits.
 #[derive(Args)]
@@ -17,15 +18,18 @@ pub(crate) struct Info {
     model: ModelArguments,
 
     #[command(flatten)]
+    lora: LoraArguments,
+
+    #[command(flatten)]
     context: ContextArgument,
 
-    /// Print one JSON object: config, parameters, context, memory, adapter, fits, problem.
+    /// Print one JSON object: config, lora, parameters, context, memory, adapter, fits, problem.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> {
-    let checkpoint = arguments.model.checkpoint()?;
+    let checkpoint = arguments.lora.add_to(arguments.model.checkpoint()?)?;
     let config = checkpoint.config();
     let options = LoadOptions { context: arguments.context.context, ..LoadOptions::default() };
     // A model can be looked at on a machine without a GPU, but a GPU that was asked for must be there.
@@ -44,9 +48,13 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
         Ok(plan) => (plan.config.n_positions, plan.budget),
         Err(_) => (planned.n_positions, Budget::new(&planned, &options)),
     };
+    let adapters = checkpoint.adapters();
     if arguments.json {
+        let one = |adapter: &Adapter| json!({ "path": adapter.path(), "scale": adapter.scale(), "matrices": adapter.matrices() });
+        let adapters: Vec<_> = adapters.iter().map(one).collect();
         return print_json(&json!({
             "config": config,
+            "lora": adapters,
             "parameters": config.parameter_count(),
             "context": context,
             "memory": {
@@ -71,6 +79,10 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
     writeln!(out, "{}: {architecture} of {} parameters", arguments.model.name(), config.parameter_count())?;
     writeln!(out, "  {n_layer} blocks; width {n_embd}, {n_head} heads of {}; MLP {n_inner}", config.head_dim())?;
     writeln!(out, "  vocabulary {vocab_size}; context {n_positions}; rotary dimensions {rotary_dim}")?;
+    for adapter in adapters {
+        let (path, scale) = (adapter.path().display(), adapter.scale());
+        writeln!(out, "  {path} merged into {} matrices, times {scale}", adapter.matrices())?;
+    }
     writeln!(out, "memory on the GPU, with a context of {context}")?;
     writeln!(out, "  weights (f16)      {:>10}", gigabytes(budget.weights))?;
     writeln!(out, "  cache (f16)        {:>10}", gigabytes(budget.cache))?;

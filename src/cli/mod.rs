@@ -1,11 +1,13 @@
 //! The commands and their arguments, and what several commands share.
 
 pub(crate) mod bench;
+pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod generate;
 pub(crate) mod info;
 pub(crate) mod tokenize;
 pub(crate) mod tuned;
+pub(crate) mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +15,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
+use gptj::checkpoint::Progress;
 use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
@@ -46,6 +50,8 @@ pub(crate) enum Command {
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
     Info(info::Info),
+    Verify(verify::Verify),
+    Convert(convert::Convert),
     Bench(bench::Bench),
     /// Print a completion script for a shell.
     Completions {
@@ -120,6 +126,31 @@ impl TokenizerArguments {
 /// What is said of a model without a tokenizer.
 pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, and is no GGUF file with merges";
 
+/// Adapters to merge into the model.
+#[derive(Args)]
+pub(crate) struct LoraArguments {
+    /// Merge a LoRA adapter, as PEFT saves it, into the model, its effect multiplied by SCALE; may be given more than once.
+    #[arg(long = "lora", value_name = "DIR[=SCALE]", value_parser = parse_lora)]
+    adapters: Vec<(PathBuf, f32)>,
+}
+
+impl LoraArguments {
+    /// The checkpoint with the adapters.
+    pub(crate) fn add_to(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
+        for (directory, scale) in &self.adapters {
+            checkpoint.add_adapter(directory, *scale)?;
+        }
+        Ok(checkpoint)
+    }
+}
+
+/// What follows the last `=` is a scale where it is a number, and else belongs to the name.
+fn parse_lora(text: &str) -> Result<(PathBuf, f32), std::convert::Infallible> {
+    let scaled = text.rsplit_once('=').and_then(|(directory, scale)| Some((directory, scale.parse().ok()?)));
+    let (directory, scale) = scaled.unwrap_or((text, 1.0));
+    Ok((directory.into(), scale))
+}
+
 /// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
 /// directory for such things.
 pub(crate) fn cache_dir() -> Option<PathBuf> {
@@ -145,6 +176,19 @@ pub(crate) fn note_wrong_matrix_units(model: &Model) {
              them"
         ));
     }
+}
+
+/// A progress bar in bytes of a checkpoint, where standard error is a terminal; `doing` is what it says before.
+pub(crate) fn progress_bar(doing: &'static str) -> ProgressBar {
+    let style = "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
+    let style = ProgressStyle::with_template(style).expect("the template is valid");
+    ProgressBar::new(0).with_style(style).with_prefix(doing)
+}
+
+/// Shows how far something is.
+pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
 }
 
 /// Prints one JSON object or list, for machines.

@@ -5,7 +5,8 @@ pub fn constants_of(text: &str) -> Vec<(&'static str, f64)> {
     CONSTANTS.into_iter().filter(|(name, _)| text.contains(&format!("override {name}:"))).collect()
 }
 
-const CONSTANTS: [(&str, f64); 33] = [
+const CONSTANTS: [(&str, f64); 36] = [
+    ("B_PANEL", 0.0),
     ("DEPTH", 2.0),
     ("EMBD_QUADS", 1024.0),
     ("EPS", 1e-5),
@@ -28,8 +29,10 @@ const CONSTANTS: [(&str, f64); 33] = [
     ("N_SLOTS", 1.0),
     ("N_SPLITS", 32.0),
     ("N_TOKENS", 50_400.0),
+    ("PANEL", 0.0),
     ("PANELS_0", 896.0),
     ("PANELS_1", 0.0),
+    ("RANK", 16.0),
     ("ROTARY_DIM", 64.0),
     ("ROUNDS", 64.0),
     ("ROWS", 1.0),

@@ -43,7 +43,7 @@ pub(super) fn open_directory(directory: &Path) -> Result<Option<Vec<Box<dyn Sour
 }
 
 impl PytorchFile {
-    fn new(file: MappedFile) -> Result<Self> {
+    pub(super) fn new(file: MappedFile) -> Result<Self> {
         let tensors = match file.bytes() {
             bytes @ [b'P', b'K', 3, 4, ..] => from_archive(bytes),
             bytes @ [0x80, ..] => from_legacy(bytes),

@@ -6,10 +6,12 @@ use gptj::gpu::{Dispatch, Format, Plan, Product, StepSize, Tensor, padded};
 use gptj::kernels::{FMA_STEPS, Row};
 use gptj::reference;
 use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits};
-use gptj::weights::LayerNorm;
+use gptj::weights::{LayerNorm, Linear};
 use gptj::{Config, Result};
 
-use super::workbench::{Check, Layer, Work, Workbench, copies, matrix_rows, random, sample, wanted, weight_rows};
+use super::workbench::{
+    Check, Layer, Work, Workbench, copies, in_panel, matrix_rows, random, sample, wanted, weight_rows,
+};
 
 /// A kernel on one shape.
 pub(super) struct Case {
@@ -85,6 +87,7 @@ pub(super) fn all(bench: &Workbench, rows: Option<&[usize]>) -> Vec<Case> {
     cases.extend(outputs.iter().map(|&rows| layer_norm_outputs(config, rows)));
     cases.extend(head.map(|(regime, rows)| lm_head(config, regime, rows)));
     cases.extend(outputs.iter().map(|&rows| argmax(config, rows)));
+    cases.push(merge_lora(config));
     cases
 }
 
@@ -405,6 +408,30 @@ fn argmax(config: &Config, n_rows: usize) -> Case {
         let wanted = tokens.into_iter().enumerate().map(|(row, token)| (0, row, token as f32)).collect();
         let checks = vec![Check { written: tensor.into(), wanted, tolerance: 0.0 }];
         Ok(Work { plans, bytes: (n_rows * width) as u64 * 4, checks, ..nothing(n_rows) })
+    })
+}
+
+/// An adapter of rank 16 for one projection.
+fn merge_lora(config: &Config) -> Case {
+    let (size, rank) = (config.n_embd, 16);
+    Case::new("merge_lora", format!("{size}x{size}x{rank}"), 1, move |bench| {
+        let [b, a] = [1, 2].map(|seed| random(seed, size * rank));
+        let factors = [bench.floats("b", size, rank, &b)?, bench.floats("a", rank, size, &a)?];
+        let (linears, seed) = bench.linears("projection", [size, size], &[0.0])?;
+        let merge = |linear: &Linear| plan([bench.kernels.merge_lora(factors.each_ref(), 0, &linear.weight)]);
+        let plans = linears.iter().map(merge).collect();
+
+        let sampled = sample(size);
+        let mut merged = weight_rows(seed, size, &sampled);
+        let b: Vec<f32> = sampled.iter().flat_map(|&feature| &b[feature * rank..][..rank]).copied().collect();
+        reference::merge_lora(&mut merged, &b, &a, rank);
+        let wanted = wanted(&merged, &sampled, &sampled).into_iter();
+        let wanted = wanted.map(|(feature, input, value)| (feature / 32, in_panel(feature, input), value)).collect();
+        let written = linears.into_iter().next().expect("there is one").weight.into();
+        // Sums of 16 products below 1, rounded to f16 in either direction.
+        let checks = vec![Check { written, wanted, tolerance: 1.6e-2 }];
+        let (bytes, flops) = ((4 * size * size + 8 * size * rank) as u64, 2 * (size * size * rank) as u64);
+        Ok(Work { plans, bytes, flops, checks, ..nothing(1) })
     })
 }
 

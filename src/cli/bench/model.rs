@@ -13,17 +13,20 @@ use serde_json::{Value, json};
 use super::compare::{Comparison, Entry, Old};
 use super::{Shapes, median, number, open, print_table};
 use crate::cli::tuned::tuned;
-use crate::cli::{ModelArguments, keep_pipelines, note_wrong_matrix_units, print_json};
+use crate::cli::{LoraArguments, ModelArguments, keep_pipelines, note_wrong_matrix_units, print_json};
 
 /// Time a whole model: loading, prompts, decoding at several depths and in batches, memory.
 #[derive(Args)]
 pub(crate) struct Model {
     /// Weights of this size, made up on the GPU.
-    #[arg(long, value_name = "SHAPES", conflicts_with = "model")]
+    #[arg(long, value_name = "SHAPES", conflicts_with_all = ["model", "adapters"])]
     synthetic: Option<Shapes>,
 
     #[command(flatten)]
     model: ModelArguments,
+
+    #[command(flatten)]
+    lora: LoraArguments,
 
     /// Positions to have room for, in place of the model's own number.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -90,7 +93,7 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
     let old = arguments.compare.as_ref().map(|path| Old::read(path, "measurements", "value")).transpose()?;
     let checkpoint = match arguments.synthetic {
         Some(_) => None,
-        None => Some(arguments.model.checkpoint()?),
+        None => Some(arguments.lora.add_to(arguments.model.checkpoint()?)?),
     };
     let (mut config, name) = match (arguments.synthetic, &checkpoint) {
         (Some(shapes), _) => (shapes.config()?, format!("synthetic {shapes}")),

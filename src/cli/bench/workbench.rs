@@ -38,6 +38,7 @@ pub(super) struct Work {
 pub(super) enum Written {
     Tensor(Tensor),
     Layer(Layer),
+    Matrix(Matrix),
 }
 
 impl From<Tensor> for Written {
@@ -49,6 +50,12 @@ impl From<Tensor> for Written {
 impl From<Layer> for Written {
     fn from(layer: Layer) -> Self {
         Self::Layer(layer)
+    }
+}
+
+impl From<Matrix> for Written {
+    fn from(matrix: Matrix) -> Self {
+        Self::Matrix(matrix)
     }
 }
 
@@ -83,6 +90,7 @@ impl Check {
         let tensor = match written {
             Written::Tensor(tensor) => tensor,
             Written::Layer(layer) => layer.cache().1,
+            Written::Matrix(matrix) => matrix.panels(),
         };
         let n_rows = wanted.iter().map(|(row, ..)| row + 1).max().unwrap_or(1);
         let got: Vec<f32> = match tensor.format() {
@@ -294,10 +302,15 @@ pub(super) fn matrix_rows(seed: u32, width: usize, rows: &[usize]) -> Vec<f32> {
 /// Rows of a random matrix in panels, dense: its features.
 pub(super) fn weight_rows(seed: u32, inputs: usize, features: &[usize]) -> Vec<f32> {
     let chunk = |feature: usize, group: usize| {
-        let chunk = feature / 32 * (inputs / 8 * 32) + group * 32 + 8 * (feature % 4) + feature % 32 / 4;
-        reference::fill_random(seed, synthetic::SCALE, 8 * chunk..8 * chunk + 8)
+        let start = feature / 32 * (32 * inputs) + in_panel(feature, 8 * group);
+        reference::fill_random(seed, synthetic::SCALE, start..start + 8)
     };
     features.iter().flat_map(|&feature| (0..inputs / 8).flat_map(move |group| chunk(feature, group))).collect()
+}
+
+/// Where a feature's panel has one of its inputs.
+pub(super) fn in_panel(feature: usize, input: usize) -> usize {
+    8 * (input / 8 * 32 + 8 * (feature % 4) + feature % 32 / 4) + input % 8
 }
 
 /// Indices below `size` among which every kind of tile has some: both sides of each power of two, where any tile's border

@@ -1,0 +1,48 @@
+// merge_lora: weight[feature, input] += the sum over k of b[feature, k] * a[k, input]
+//
+// What LoRA adapters add to a matrix, once, after it was uploaded. The matrix is in panels, as shared/weights_f16.wgsl has
+// it. A column of workgroups takes a panel, each of them some of its groups of eight inputs, two at a time; a lane takes
+// the chunk of one feature.
+
+#import half
+#import widths
+
+override IN_GROUPS: u32;   // inputs in groups of eight
+override RANK: u32;
+override PANEL: u32;       // the first panel of this launch in this part
+override B_PANEL: u32;     // the same in b
+
+struct Halves {
+    low: Half4,
+    high: Half4,
+}
+
+@group(0) @binding(0) var<storage, read> b: array<f32>;                 // (features of whole panels, RANK)
+@group(0) @binding(1) var<storage, read> a: array<vec4f>;               // (RANK, inputs)
+@group(0) @binding(2) var<storage, read_write> weight: array<Halves>;   // (panels, IN_GROUPS, 32) chunks
+
+const PANEL_FEATURES: u32 = 32u;
+
+@compute @workgroup_size(64)
+fn merge_lora(
+    @builtin(workgroup_id) workgroup: vec3u,
+    @builtin(num_workgroups) grid: vec3u,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let chunk = lane % PANEL_FEATURES;
+    // Chunk 8 * j + i is that of feature 4 * i + j.
+    let feature = 4u * (chunk % 8u) + chunk / 8u;
+    let row = ((B_PANEL + workgroup.x) * PANEL_FEATURES + feature) * padded(RANK);
+    for (var group = 2u * workgroup.y + lane / PANEL_FEATURES; group < IN_GROUPS; group += 2u * grid.y) {
+        var low = vec4f();
+        var high = vec4f();
+        for (var k = 0u; k < RANK; k++) {
+            let quad = 2u * (k * IN_GROUPS + group);
+            low += b[row + k] * a[quad];
+            high += b[row + k] * a[quad + 1u];
+        }
+        let place = ((PANEL + workgroup.x) * IN_GROUPS + group) * PANEL_FEATURES + chunk;
+        let halves = weight[place];
+        weight[place] = Halves(pack_half4(unpack_half4(halves.low) + low), pack_half4(unpack_half4(halves.high) + high));
+    }
+}
