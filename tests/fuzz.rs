@@ -1,0 +1,186 @@
+//! Damaged files of every format, made at random from sound ones: whatever is in them, opening and reading them ends, in an
+//! error or not, without a panic and without taking long.
+//!
+//! `GPTJ_FUZZ_SECONDS` says how long each format takes; the default keeps CI short. Each run begins with another seed, which a
+//! failure names, with the file that it left; `GPTJ_FUZZ_SEED` begins with a given one.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gptj::checkpoint::TensorName;
+use gptj::{Checkpoint, Tokenizer};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+/// A sound model takes milliseconds; one that makes the most of its size may take a thousand times that, in a debug build.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Numbers that sizes, counts and offsets go wrong at.
+const INTERESTING: [u64; 12] =
+    [0, 1, 7, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, u64::MAX / 2, u64::MAX];
+
+/// Damages one of `files` of the model in `directory` again and again.
+fn fuzz(directory: &Path, files: &[&str], read: impl Fn(&Path)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seconds = Duration::from_secs(number("GPTJ_FUZZ_SECONDS").unwrap_or(5));
+    let first = number("GPTJ_FUZZ_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    copy_all(directory, copy.path());
+    let sound: Vec<(PathBuf, Vec<u8>)> = files
+        .iter()
+        .map(|file| (copy.path().join(file), fs::read(directory.join(file)).expect("the corpus is there")))
+        .collect();
+    read(copy.path());
+
+    let start = Instant::now();
+    let mut cases = 0;
+    while start.elapsed() < seconds {
+        let seed = first.wrapping_add(cases);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (path, bytes) = &sound[random.random_range(0..sound.len())];
+        let damaged = damage(bytes, &mut random);
+        fs::write(path, &damaged).expect("a damaged file");
+        let begin = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| read(copy.path())));
+        let took = begin.elapsed();
+        if outcome.is_err() || took > LONGEST {
+            let kept = std::env::temp_dir().join(format!("gptj-fuzz-{seed}"));
+            fs::write(&kept, &damaged).expect("a damaged file");
+            panic!("seed {seed}: {} panics or takes {took:?}; it is kept as {}", path.display(), kept.display());
+        }
+        fs::write(path, bytes).expect("the sound file");
+        cases += 1;
+    }
+    println!("{}: {cases} damaged files, from seed {first} on", directory.display());
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("the corpus is there") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            fs::create_dir(&to).expect("a directory");
+            copy_all(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
+}
+
+/// A few changes, most of them where formats keep their structure: near the beginning and the end.
+fn damage(sound: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut bytes = sound.to_vec();
+    for _ in 0..random.random_range(1..=4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let near = bytes.len().min(2048);
+        let at = match random.random_range(0..10) {
+            0..5 => random.random_range(0..near),
+            5..8 => bytes.len() - 1 - random.random_range(0..near),
+            _ => random.random_range(0..bytes.len()),
+        };
+        match random.random_range(0..8) {
+            0 => bytes[at] ^= 1 << random.random_range(0..8),
+            1 => bytes[at] = random.random(),
+            2 => bytes.truncate(at),
+            3 => bytes.insert(at, random.random()),
+            4 => _ = bytes.remove(at),
+            5 => {
+                let end = (at + random.random_range(1..64)).min(bytes.len());
+                let piece = bytes[at..end].to_vec();
+                let to = random.random_range(0..=near.min(bytes.len()));
+                bytes.splice(to..to, piece);
+            }
+            _ => {
+                let number = INTERESTING[random.random_range(0..INTERESTING.len())].to_le_bytes();
+                let width = [2, 4, 8][random.random_range(0..3)].min(bytes.len() - at);
+                bytes[at..at + width].copy_from_slice(&number[..width]);
+            }
+        }
+    }
+    bytes
+}
+
+/// Opens a model and reads every number of it.
+fn read_model(path: &Path) {
+    let Ok(checkpoint) = Checkpoint::open(path) else { return };
+    for name in TensorName::all(checkpoint.config()) {
+        if let Ok(view) = checkpoint.tensor(name) {
+            _ = view.to_f32();
+        }
+    }
+    _ = Tokenizer::open(path, checkpoint.config().vocab_size);
+}
+
+/// A model directory of the one file of `file` and a configuration from a golden.
+fn with_config(file: &str, name: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::copy(file, directory.path().join(name)).expect("the corpus is there");
+    fs::copy("tests/golden/odd_widths/config.json", directory.path().join("config.json")).expect("a configuration");
+    directory
+}
+
+#[test]
+fn safetensors() {
+    fuzz(Path::new("tests/golden/narrow_mlp"), &["model.safetensors"], read_model);
+}
+
+#[test]
+fn configurations_and_indices() {
+    let directory = Path::new("tests/golden/sharded");
+    fuzz(directory, &["config.json", "model.safetensors.index.json"], read_model);
+}
+
+#[test]
+fn pytorch_archives() {
+    let model = with_config("tests/formats/pytorch/f16_protocol_5.bin", "pytorch_model.bin");
+    fuzz(model.path(), &["pytorch_model.bin"], read_model);
+}
+
+#[test]
+fn pytorch_legacy_files() {
+    let model = with_config("tests/formats/pytorch/legacy.bin", "pytorch_model.bin");
+    fuzz(model.path(), &["pytorch_model.bin"], read_model);
+}
+
+#[test]
+fn gguf_files() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::copy("tests/formats/gguf/mixed.gguf", directory.path().join("model.gguf")).expect("the corpus is there");
+    fuzz(directory.path(), &["model.gguf"], |path| read_model(&path.join("model.gguf")));
+}
+
+#[test]
+fn ggml_files() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (file, name) in [("mixed.bin", "old.bin"), ("mixed-ggjt.bin", "ggjt.bin")] {
+        fs::copy(Path::new("tests/formats/gguf").join(file), directory.path().join(name)).expect("the corpus is there");
+    }
+    fuzz(directory.path(), &["old.bin", "ggjt.bin"], |path| {
+        read_model(&path.join("old.bin"));
+        read_model(&path.join("ggjt.bin"));
+    });
+}
+
+#[test]
+fn npz_files() {
+    let shard = "step_383500/shard_0";
+    let files: Vec<String> = fs::read_dir(Path::new("tests/formats/mesh").join(shard))
+        .expect("the corpus is there")
+        .map(|entry| format!("{shard}/{}", entry.expect("an entry").file_name().display()))
+        .collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    fuzz(Path::new("tests/formats/mesh"), &files, read_model);
+}
+
+#[test]
+fn adapters() {
+    let checkpoint = || Checkpoint::open(Path::new("tests/golden/narrow_mlp")).expect("the golden");
+    fuzz(Path::new("tests/formats/lora/all"), &["adapter_config.json", "adapter_model.safetensors"], |path| {
+        _ = checkpoint().add_adapter(path, 1.0);
+    });
+}
