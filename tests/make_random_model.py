@@ -1,11 +1,12 @@
 """Writes a GPT-J checkpoint of any size with random weights, to load, measure and time where real weights are too far.
 
-    pip install numpy
+    pip install numpy (and torch, for --format bin)
     python tests/make_random_model.py /tmp/random-1b
     python tests/make_random_model.py /tmp/random-6b --preset 6b --shard-size 2000
+    python tests/make_random_model.py /tmp/random-6b-bin --preset 6b --format bin --shard-size 1500
     python tests/make_random_model.py /tmp/odd --n-embd 96 --n-layer 3 --n-head 3 --rotary-dim 32 --vocab-size 500
 
-Weights go to disk a few megabytes at a time, so memory does not grow with the model. A seed fixes every tensor by
+Weights go to disk a few megabytes at a time, or as PyTorch's files a file at a time, so memory does not grow with the model. A seed fixes every tensor by
 itself: sharding moves tensors between files without changing them, and another dtype only rounds them.
 """
 
@@ -97,6 +98,21 @@ def write_safetensors(path, shard, dtype, seed):
             file.writelines(draw(tensor, dtype, seed))
 
 
+def write_pytorch(path, shard, dtype, seed):
+    import torch
+
+    kind = getattr(torch, DTYPES[dtype].name)
+    state = {}
+    for tensor in shard:
+        data = bytearray(tensor.count() * DTYPES[dtype].size)
+        end = 0
+        for chunk in draw(tensor, dtype, seed):
+            data[end : end + len(chunk)] = chunk
+            end += len(chunk)
+        state[tensor.name] = torch.frombuffer(data, dtype=kind).reshape(tensor.shape)
+    torch.save(state, path)
+
+
 def split(tensors, limit):
     """Cuts the list into shards of at most `limit` weights, or of one tensor where that is larger."""
     shards, room = [], 0
@@ -109,23 +125,27 @@ def split(tensors, limit):
     return shards
 
 
-def write_checkpoint(out, config, dtype, shard_bytes, seed):
+FORMATS = {"safetensors": (write_safetensors, "model", "safetensors"), "bin": (write_pytorch, "pytorch_model", "bin")}
+
+
+def write_checkpoint(out, config, dtype, shard_bytes, seed, kind):
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(config | {"torch_dtype": DTYPES[dtype].name}, indent=2) + "\n")
 
+    write, stem, suffix = FORMATS[kind]
     size = DTYPES[dtype].size
     shards = split(tensors(config), shard_bytes / size)
     count = sum(tensor.count() for shard in shards for tensor in shard)
     if len(shards) == 1:
-        write_safetensors(out / "model.safetensors", shards[0], dtype, seed)
+        write(out / f"{stem}.{suffix}", shards[0], dtype, seed)
     else:
         weight_map = {}
         for i, shard in enumerate(shards, start=1):
-            file = f"model-{i:05}-of-{len(shards):05}.safetensors"
-            write_safetensors(out / file, shard, dtype, seed)
+            file = f"{stem}-{i:05}-of-{len(shards):05}.{suffix}"
+            write(out / file, shard, dtype, seed)
             weight_map |= {tensor.name: file for tensor in shard}
         index = {"metadata": {"total_size": count * size}, "weight_map": weight_map}
-        (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (out / f"{stem}.{suffix}.index.json").write_text(json.dumps(index, indent=2) + "\n")
     print(f"{out}: {count:,} parameters, {count * size / 1e6:,.1f} MB in {len(shards)} file(s)")
 
 
@@ -137,6 +157,7 @@ def main():
         parser.add_argument(f"--{key.replace('_', '-')}", type=int, help=f"the config's {key}, if not the preset's")
     parser.add_argument("--dtype", choices=DTYPES, default="f16", help="how weights are stored (default: f16)")
     parser.add_argument("--shard-size", type=float, default=math.inf, help="megabytes a file (default: one file)")
+    parser.add_argument("--format", choices=FORMATS, default="safetensors", help="the kind of file (default: safetensors)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other weights (default: 0)")
     arguments = parser.parse_args()
 
@@ -152,7 +173,7 @@ def main():
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
     }
-    write_checkpoint(arguments.out, config, arguments.dtype, arguments.shard_size * 1e6, arguments.seed)
+    write_checkpoint(arguments.out, config, arguments.dtype, arguments.shard_size * 1e6, arguments.seed, arguments.format)
 
 
 if __name__ == "__main__":
