@@ -6,35 +6,23 @@
 #![cfg(feature = "cli")]
 
 mod common;
+#[path = "common/output.rs"]
+mod output;
 #[path = "common/program.rs"]
 mod program;
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use assert_cmd::Command;
 use assert_cmd::cargo::CommandCargoExt;
 use gptj::Tokenizer;
 use gptj::gpu::AdapterInfo;
+use output::{run, run_json};
 use program::{gptj, gptj_without_gpu};
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// Runs a command to its good end and returns what is on standard output and on standard error.
-fn run(command: &mut Command) -> (String, String) {
-    let output = command.assert().success().get_output().clone();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
-    (stdout, stderr)
-}
-
-/// The same where standard output holds nothing but JSON.
-fn run_json<T: DeserializeOwned>(command: &mut Command) -> T {
-    let (stdout, _) = run(command);
-    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error} in {stdout}"))
-}
 
 /// What `generate --json` prints: these keys and no others.
 #[derive(Deserialize)]
@@ -347,109 +335,6 @@ fn tokenize_goes_both_ways() {
     }
 }
 
-// ---- devices and info ----
-
-/// An adapter as `devices --json` and `info --json` describe it: these keys and no others.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "that they can be read is what is tested")]
-struct Adapter {
-    index: usize,
-    name: String,
-    backend: String,
-    kind: String,
-    driver: String,
-    memory: Option<u64>,
-    max_buffer: u64,
-    max_binding: u64,
-    f16: bool,
-    subgroups: Option<(u32, u32)>,
-    cooperative_matrix: Vec<String>,
-}
-
-#[test]
-fn devices_lists_the_gpus() {
-    let Some(gpu) = common::gpu() else { return };
-    let adapters: Vec<Adapter> = run_json(&mut gptj(&["devices", "--json"]));
-    assert!(adapters.iter().enumerate().all(|(place, adapter)| adapter.index == place));
-    let AdapterInfo { index, name, backend, kind, driver, max_buffer, .. } = gpu.info();
-    let adapter = &adapters[*index];
-    assert_eq!((&adapter.name, &adapter.backend, &adapter.driver), (name, backend, driver));
-    assert_eq!((adapter.kind.as_str(), adapter.max_buffer), (*kind, *max_buffer));
-
-    let (stdout, stderr) = run(&mut gptj(&["devices"]));
-    assert!(stdout.contains(&format!("{index}: {name}\n   {backend}, {kind}, {driver}\n")), "{stdout}");
-    assert_eq!(stderr, "");
-}
-
-#[test]
-fn no_devices_are_an_empty_list_and_a_note() {
-    assert_eq!(run_json::<Value>(&mut gptj_without_gpu(&["devices", "--json"])), json!([]));
-    let (stdout, stderr) = run(&mut gptj_without_gpu(&["devices"]));
-    assert_eq!(stdout, "");
-    assert!(stderr.starts_with("no GPU found: install a driver"), "{stderr}");
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Info {
-    config: Value,
-    lora: Vec<Value>,
-    parameters: u64,
-    context: usize,
-    memory: Memory,
-    adapter: Option<Adapter>,
-    fits: Option<bool>,
-    problem: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Memory {
-    weights: u64,
-    cache: u64,
-    activations: u64,
-    driver: u64,
-    total: u64,
-}
-
-#[test]
-fn info_describes_a_model_without_a_gpu() {
-    let info: Info = run_json(&mut gptj_without_gpu(&["info", "--json"]));
-    let config: Value = serde_json::from_slice(include_bytes!("../models/shakespeare/config.json")).expect("JSON");
-    for key in ["vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "rotary_dim"] {
-        assert_eq!(info.config[key], config[key], "{key}");
-    }
-    let file = include_bytes!("../models/shakespeare/model.safetensors");
-    let file = SafeTensors::deserialize(file).expect("it is sound");
-    let elements: usize = file.tensors().iter().map(|(_, tensor)| tensor.shape().iter().product::<usize>()).sum();
-    assert_eq!(info.parameters, elements as u64);
-    let Memory { weights, cache, activations, driver, total } = info.memory;
-    assert!(weights >= 2 * info.parameters, "two bytes a weight, and four bytes a bias");
-    assert_eq!(cache, 2 * 2 * 4 * 512 * 256, "keys and values, two bytes each, of 4 blocks, 512 positions, 256 wide");
-    assert_eq!(weights + cache + activations + driver, total);
-    assert!(info.lora.is_empty() && info.adapter.is_none() && info.fits.is_none() && info.problem.is_none());
-    assert_eq!(info.context, 512);
-
-    let info: Info = run_json(&mut gptj_without_gpu(&["info", "--json", "--context", "64"]));
-    assert_eq!((info.context, info.memory.cache), (64, cache / 8));
-    let (stdout, stderr) = run(&mut gptj_without_gpu(&["info", "--model", NARROW]));
-    for words in [NARROW, "2 blocks; width 48, 3 heads of 16; MLP 80", "context 24", "weights", "no GPU found"] {
-        assert!(stdout.contains(words), "{words} is missing in {stdout}");
-    }
-    assert_eq!(stderr, "");
-}
-
-#[test]
-fn info_says_whether_a_model_fits() {
-    let Some(gpu) = common::gpu() else { return };
-    let info: Info = run_json(&mut gptj(&["info", "--json"]));
-    assert_eq!(info.adapter.expect("there is a GPU").name, gpu.info().name);
-    // A few megabytes fit wherever it is known how much memory there is.
-    assert_eq!(info.fits, gpu.info().memory.map(|_| true));
-    assert!(run(&mut gptj(&["info"])).0.contains(&gpu.info().to_string()));
-}
-
 // ---- the program itself ----
 
 #[test]
@@ -468,7 +353,7 @@ fn every_command_has_help_and_every_shell_completions() {
         (&["convert"], "IN OUT --lora --format f16 as-is --max-shard-size"),
         (&["completions"], "bash zsh fish powershell"),
     ] {
-        let (stdout, stderr) = run(&mut gptj(&[command, &["--help"]].concat()));
+        let (stdout, stderr) = run(&mut gptj_without_gpu(&[command, &["--help"]].concat()));
         assert_eq!(stderr, "", "{command:?}");
         for word in words.split(' ') {
             assert!(stdout.contains(word), "{word} is missing in {stdout}");
