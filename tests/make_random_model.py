@@ -3,7 +3,7 @@
     pip install numpy (and torch, for --format bin)
     python tests/make_random_model.py /tmp/random-1b
     python tests/make_random_model.py /tmp/random-6b --preset 6b --shard-size 2000
-    python tests/make_random_model.py /tmp/random-6b-bin --preset 6b --format bin --shard-size 1500
+    python tests/make_random_model.py /tmp/random-6b-bin --preset 6b --format bin --shard-size 1000
     python tests/make_random_model.py /tmp/odd --n-embd 96 --n-layer 3 --n-head 3 --rotary-dim 32 --vocab-size 500
 
 Weights go to disk a few megabytes at a time, or as PyTorch's files a file at a time, so memory does not grow with the model. A seed fixes every tensor by
