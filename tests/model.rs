@@ -191,12 +191,14 @@ fn slots_do_not_see_each_other() {
     assert_eq!(in_slot_2, alone);
 }
 
-/// A GPU with small bindings has the large matrices in parts, of which a launch takes two, and computes the same, bit by
+/// A GPU with small bindings and buffers has the large matrices in parts, of which a launch takes two, and computes the same, bit by
 /// bit.
 #[test]
 fn small_bindings_change_nothing() {
     let Some(gpu) = gpu() else { return };
-    let Some(small) = open(&GpuOptions { max_binding: 800 << 10, ..GpuOptions::default() }) else { return };
+    let Some(small) = open(&GpuOptions { max_binding: 800 << 10, max_buffer: 1 << 20, ..GpuOptions::default() }) else {
+        return;
+    };
     let [whole, in_parts] = [gpu, small].map(|gpu| {
         let mut model = load(&gpu, "shakespeare", LoadOptions { chunk: 32, ..LoadOptions::default() });
         let tokens = prompt(20, model.config().vocab_size);

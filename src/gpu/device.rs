@@ -27,6 +27,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
     pub max_binding: u64,
+    /// Pretend that no buffer may be larger than this, in bytes.
+    pub max_buffer: u64,
     /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a step,
     /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model; results
     /// mean nothing, and larger ones than the inputs of a step cannot be read.
@@ -45,6 +47,7 @@ impl Default for GpuOptions {
             cooperative_matrix: true,
             checked: false,
             max_binding: u64::MAX,
+            max_buffer: u64::MAX,
             rehearsal: false,
             cache_dir: None,
         }
@@ -66,6 +69,7 @@ struct Inner {
     checked: bool,
     rehearsal: bool,
     max_binding: u64,
+    max_buffer: u64,
     cooperative_products: Vec<Product>,
     cache_dir: Option<CacheDir>,
     pipeline_cache: Option<PipelineCache>,
@@ -154,6 +158,7 @@ impl Gpu {
         };
 
         Ok(Self(Arc::new(Inner {
+            max_buffer: options.max_buffer.min(info.max_buffer),
             max_binding: options.max_binding.min(device.limits().max_storage_buffer_binding_size),
             specialisation: Specialisation {
                 f16: features.contains(wgpu::Features::SHADER_F16),
@@ -194,7 +199,7 @@ impl Gpu {
 
     /// The largest part of a buffer that a kernel can see, in bytes; a larger tensor is split.
     pub fn max_binding(&self) -> u64 {
-        self.0.max_binding.min(self.0.info.max_buffer)
+        self.0.max_binding.min(self.0.max_buffer)
     }
 
     /// The GPU's memory in bytes, where its driver tells.
@@ -264,8 +269,8 @@ impl Gpu {
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer> {
         let out_of_memory = |reason: String| Error::OutOfMemory { what: label.to_owned(), bytes: size, reason };
-        if size > self.0.info.max_buffer {
-            let limit = self.0.info.max_buffer;
+        if size > self.0.max_buffer {
+            let limit = self.0.max_buffer;
             return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
         }
         let size = if self.is_rehearsal() { size.min(STAGING_BYTES) } else { size };
