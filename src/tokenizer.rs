@@ -98,6 +98,14 @@ impl Tokenizer {
         self.0.decode(ids, false).map_err(|error| Error::Prompt(format!("cannot turn tokens into text: {error}")))
     }
 
+    /// It as the text of a `tokenizer.json`.
+    ///
+    /// # Panics
+    /// Never: the tokenizer was read from such a text, or from what is less than one.
+    pub fn to_json(&self) -> String {
+        self.0.to_string(true).expect("a tokenizer can be written as it can be read")
+    }
+
     /// What the vocabulary calls a token, in GPT-2's spelling of bytes.
     pub fn token(&self, id: u32) -> Option<String> {
         self.0.id_to_token(id)

@@ -449,3 +449,19 @@ fn no_wrong_byte_makes_the_library_panic() {
     }
     assert!(start.elapsed() < Duration::from_secs(300), "nothing in a file makes reading it slow");
 }
+
+/// A converted file brings its tokenizer along.
+#[test]
+fn a_converted_file_keeps_its_tokenizer() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let out = directory.path().join("out");
+    let file = Path::new("tests/formats/gguf/mixed.gguf");
+    let mut command = program::gptj(&["convert", file.to_str().expect("UTF-8"), out.to_str().expect("UTF-8")]);
+    command.assert().success();
+    let [before, after] = [file, &out].map(|path| {
+        let vocab_size = Checkpoint::open(path).expect("a sound model").config().vocab_size;
+        let tokenizer = Tokenizer::open(path, vocab_size).expect("a sound tokenizer").expect("there is one");
+        tokenizer.encode("Ham. To be, or not <|endoftext|>").expect("a text")
+    });
+    assert_eq!(before, after);
+}

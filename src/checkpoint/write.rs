@@ -26,17 +26,19 @@ pub enum WriteFormat {
 }
 
 /// How a model is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct WriteOptions {
     /// How its numbers are.
     pub format: WriteFormat,
     /// Bytes of tensors in a file at most; a tensor with more has a file of its own.
     pub max_shard_bytes: u64,
+    /// The text of a `tokenizer.json`, for a model whose tokenizer is not in files beside it, which are copied.
+    pub tokenizer: Option<String>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { format: WriteFormat::F16, max_shard_bytes: 5_000_000_000 }
+        Self { format: WriteFormat::F16, max_shard_bytes: 5_000_000_000, tokenizer: None }
     }
 }
 
@@ -63,8 +65,8 @@ const COMPANIONS: [&str; 7] = [
 /// Numbers that are converted at a time.
 const BLOCK: usize = 1 << 20;
 
-/// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under the names that Hugging Face's
-/// `GPTJForCausalLM` has for its tensors.
+/// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under the
+/// names that Hugging Face's `GPTJForCausalLM` has for its tensors.
 ///
 /// # Errors
 /// Where `out` is neither new nor empty, a file cannot be written, or a number is not finite or cannot be held by the format
@@ -85,6 +87,9 @@ pub fn write(
     staging.write("config.json", &pretty(&config))?;
     for name in COMPANIONS {
         staging.copy(&checkpoint.path.join(name), name)?;
+    }
+    if let Some(tokenizer) = &options.tokenizer {
+        staging.write("tokenizer.json", tokenizer.as_bytes())?;
     }
     let file_name = |index: usize| match shards.len() {
         1 => "model.safetensors".to_owned(),

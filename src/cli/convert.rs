@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use gptj::Checkpoint;
 use gptj::checkpoint::{WriteFormat, WriteOptions, write};
+use gptj::{Checkpoint, Tokenizer};
 
 use super::{LoraArguments, gigabytes, progress_bar, show};
 
@@ -56,7 +56,10 @@ pub(crate) fn run(arguments: &Convert) -> anyhow::Result<()> {
         Format::F16 => WriteFormat::F16,
         Format::AsIs => WriteFormat::AsIs,
     };
-    let options = WriteOptions { format, max_shard_bytes: arguments.max_shard_size };
+    // One that a GGUF file brings becomes a file of its own.
+    let brought = arguments.input.is_file().then(|| Tokenizer::open(&arguments.input, checkpoint.config().vocab_size));
+    let tokenizer = brought.transpose()?.flatten().map(|tokenizer| tokenizer.to_json());
+    let options = WriteOptions { format, max_shard_bytes: arguments.max_shard_size, tokenizer };
     let bar = progress_bar("writing");
     let written = write(&checkpoint, &arguments.output, &options, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
