@@ -351,7 +351,8 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
         let width = config.activation_width();
         let before = random(1, n_rows * width);
         let activations = bench.floats("activations", capacity(n_rows), width, &before)?;
-        let most_splits = n_rows * n_head * most_splits(&config, n_positions);
+        // A prompt's history is not split.
+        let most_splits = if is_prompt { 1 } else { n_rows * n_head * most_splits(&config, n_positions) };
         let mixtures = bench.zeros("mixtures", 1, most_splits * config.head_width(), Format::F32)?;
         let splits = [&mixtures, &bench.zeros("softmaxes", 1, 2 * most_splits, Format::F32)?];
         let attend = |bench: &Workbench, layer: &Layer| {
