@@ -19,9 +19,26 @@ override DEPTH: u32;         // groups that a lane takes in one turn of its loop
 fn multiply(workgroup: vec3u, lane: Lane) {
     let first_row = workgroup.x * ROWS;
     let panel = workgroup.y;
+    var sums: array<vec4f, 8>;
+    if PANELS_1 == 0u || panel < PANELS_0 {
+        sums = sum_slice(0u, panel, first_row, lane);
+    } else {
+        sums = sum_slice(1u, panel, first_row, lane);
+    }
+
+    let feature = (FIRST_PANEL + panel) * PANEL_FEATURES + 4u * (lane.index % 8u);
+    for (var row = 0u; row < ROWS; row++) {
+        let sum = sum_slices(sums[row], lane);
+        if lane.index < 8u && first_row + row < n_rows() {
+            finish(first_row + row, feature, sum);
+        }
+    }
+}
+
+// The sums of a lane's four features over its slice of the inputs, by row.
+fn sum_slice(part: u32, panel: u32, first_row: u32, lane: Lane) -> array<vec4f, 8> {
     let i = lane.index % 8u;
     let slices = WG_SIZE / 8u;
-
     var sums: array<vec4f, 8>;
     for (var row = 0u; row < ROWS; row++) {
         sums[row] = vec4f();
@@ -29,7 +46,7 @@ fn multiply(workgroup: vec3u, lane: Lane) {
     for (var turn = first_slice(lane); turn < IN_GROUPS; turn += slices * DEPTH) {
         for (var depth = 0u; depth < DEPTH; depth++) {
             let group = turn + depth * slices;
-            let chunks = weight_chunks(panel, group, i);
+            let chunks = weight_chunks(part, panel, group, i);
             let low = array(unpack_low(chunks[0]), unpack_low(chunks[1]), unpack_low(chunks[2]), unpack_low(chunks[3]));
             let high =
                 array(unpack_high(chunks[0]), unpack_high(chunks[1]), unpack_high(chunks[2]), unpack_high(chunks[3]));
@@ -40,14 +57,7 @@ fn multiply(workgroup: vec3u, lane: Lane) {
             }
         }
     }
-
-    let feature = (FIRST_PANEL + panel) * PANEL_FEATURES + 4u * i;
-    for (var row = 0u; row < ROWS; row++) {
-        let sum = sum_slices(sums[row], lane);
-        if lane.index < 8u && first_row + row < n_rows() {
-            finish(first_row + row, feature, sum);
-        }
-    }
+    return sums;
 }
 
 // Four inputs times the weights of four features. A chain of fused operations: one instruction a weight.
