@@ -189,30 +189,28 @@ fn archives_that_lie_are_refused() {
     let patched = |file: &[u8], at: usize, bytes: &[u8]| [&file[..at], bytes, &file[at + bytes.len()..]].concat();
     let wide = zip(&sound, true);
     let wide_end = wide.len() - 22 - 20 - 56;
-    let no_directory = "does not end with a directory";
-    let header = "archive/data/0 has another header than the directory says";
+    let no_directory = "the archive's directory cannot be read";
+    let contradiction = "the archive contradicts itself";
     for (case, file, word) in [
         ("cut off", whole[..whole.len() - 1].to_vec(), no_directory),
         ("cut off in the storages", whole[..3000].to_vec(), no_directory),
         ("nothing but the beginning", b"PK\x03\x04".to_vec(), no_directory),
-        ("something appended", [&whole[..], b"!"].concat(), no_directory),
         ("a directory elsewhere", patched(&whole, end + 16, &[0; 4]), no_directory),
-        ("an enormous directory", patched(&whole, end + 12, &[0xff; 4]), no_directory),
         ("an enormous directory in 64 bits", patched(&wide, wide_end + 40, &[0xff; 16]), no_directory),
         ("a 64-bit record elsewhere", patched(&wide, wide.len() - 22 - 12, &[0xff; 8]), no_directory),
-        ("too many entries", patched(&whole, end + 10, &[5, 0]), "the archive's directory is damaged"),
-        ("too few entries", patched(&whole, end + 10, &[3, 0]), "it does not end where it says"),
-        ("2^64 entries", patched(&wide, wide_end + 32, &[0xff; 8]), "claims 18446744073709551615 entries"),
+        ("too many entries", patched(&whole, end + 10, &[5, 0]), no_directory),
+        ("too few entries", patched(&whole, end + 10, &[3, 0]), no_directory),
+        ("2^64 entries", patched(&wide, wide_end + 32, &[0xff; 8]), no_directory),
         ("compressed", with(2, &|entry| entry.method = 8), "archive/data/0 is compressed"),
-        ("a bomb", with(2, &|entry| (entry.method, entry.local_size, entry.size) = (8, 0, 1 << 31)), "is compressed"),
+        ("a bomb", with(2, &|entry| (entry.method, entry.local_size, entry.size) = (8, 0, 1 << 31)), contradiction),
         ("a compressed pickle", with(0, &|entry| entry.method = 8), "pack it again with `zip -0`"),
         ("encrypted", with(2, &|entry| entry.flags = 1), "archive/data/0 is encrypted"),
-        ("another name", with(2, &|entry| entry.local_name = "archive/data/1".to_owned()), header),
-        ("another size", with(2, &|entry| entry.local_size = 1), header),
-        ("another entry's header", with(2, &|entry| entry.header_of = Some(1)), header),
-        ("a long entry", with(2, &|entry| (entry.size, entry.local_size) = (7000, 7000)), "reaches into what follows"),
-        ("an entry over others", with(1, &|entry| (entry.size, entry.local_size) = (70, 70)), "overlap"),
-        ("two of a name", and(sound[2].clone()), "several entries of the name archive/data/0"),
+        ("another name", with(2, &|entry| entry.local_name = "archive/data/1".to_owned()), contradiction),
+        ("another size", with(2, &|entry| entry.local_size = 1), contradiction),
+        ("another entry's header", with(2, &|entry| entry.header_of = Some(1)), contradiction),
+        ("a long entry", with(2, &|entry| (entry.size, entry.local_size) = (7000, 7000)), contradiction),
+        ("an entry over others", with(1, &|entry| (entry.size, entry.local_size) = (70, 70)), contradiction),
+        ("two of a name", and(sound[2].clone()), contradiction),
         ("two pickles", and(Entry::new("other/data.pkl", vec![])), "several data.pkl"),
         ("no pickle", without(0), "no data.pkl"),
         ("an empty pickle", with(0, &|entry| *entry = Entry::new("data.pkl", vec![])), "its pickle ends early"),

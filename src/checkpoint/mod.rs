@@ -3,6 +3,7 @@
 //! Files are mapped, not read: a tensor is a view of the file's pages, and once it is on the GPU its pages can go. So
 //! loading takes no second copy of the model in memory. Nothing in here knows of GPUs.
 
+mod archive;
 mod codegen;
 mod file;
 mod ggml;

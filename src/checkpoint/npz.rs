@@ -5,12 +5,13 @@
 //! and forgotten when its end is released.
 
 use std::cell::RefCell;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
-use zip::{CompressionMethod, ZipArchive};
+use zip::CompressionMethod;
 
+use super::archive::{self, Archive, Entry};
 use super::file::MappedFile;
 use super::numbers::{Dense, NumberFormat, Numbers};
 use crate::error::{Error, Result};
@@ -54,13 +55,10 @@ impl NpzFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = MappedFile::open(path)?;
         let refuse = |reason: String| Error::checkpoint(path, format!("not a sound npz file: {reason}"));
-        let mut archive = ZipArchive::new(Cursor::new(file.bytes()))
-            .map_err(|error| refuse(format!("{error}; it may have been cut off")))?;
-        let arrays = (0..archive.len())
-            .map(|index| {
-                array(&mut archive, file.bytes(), index).map_err(|reason| refuse(format!("entry {index}: {reason}")))
-            })
-            .collect::<Result<_>>()?;
+        let mut archive = archive::open(file.bytes()).map_err(refuse)?;
+        let entries = archive::entries(&mut archive).map_err(refuse)?;
+        let read = |(index, entry)| array(&mut archive, file.bytes(), index, entry);
+        let arrays = entries.into_iter().enumerate().map(read).collect::<Result<_, _>>().map_err(refuse)?;
         Ok(Self { file, arrays })
     }
 
@@ -90,40 +88,27 @@ impl NpzFile {
     }
 }
 
-type Archive<'a> = ZipArchive<Cursor<&'a [u8]>>;
-
 /// Reads the header of an array of the archive that these bytes are.
-fn array(archive: &mut Archive<'_>, bytes: &[u8], index: usize) -> Result<Array, String> {
-    let entry = archive.by_index_raw(index).map_err(|error| error.to_string())?;
-    let name = entry.name().map_err(|error| error.to_string())?.trim_end_matches(".npy").to_owned();
-    let [start, packed, size] = [entry.data_start().unwrap_or(u64::MAX), entry.compressed_size(), entry.size()]
-        .map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-    let (method, encrypted) = (entry.compression(), entry.encrypted());
-    drop(entry);
-    if encrypted {
-        return Err(format!("{name} is encrypted"));
-    }
-    match method {
+fn array(archive: &mut Archive<'_>, bytes: &[u8], index: usize, entry: Entry) -> Result<Array, String> {
+    let Entry { name, method, place, size } = entry;
+    let name = name.trim_end_matches(".npy").to_owned();
+    let of_it = |reason: String| format!("{}: {reason}", name.escape_debug());
+    let (kind, shape, place) = match method {
         CompressionMethod::Stored => {
-            let end = start.checked_add(size).filter(|&end| end <= bytes.len() && packed == size);
-            let end = end.ok_or_else(|| format!("{name} does not end within the file"))?;
-            let mut rest = &bytes[start..end];
-            let (kind, shape) = header(&mut rest, size).map_err(|reason| format!("{name}: {reason}"))?;
-            Ok(Array { name, shape, kind, place: Place::Stored(end - rest.len()..end) })
+            let mut rest = &bytes[place.clone()];
+            let (kind, shape) = header(&mut rest, place.len()).map_err(of_it)?;
+            (kind, shape, Place::Stored(place.end - rest.len()..place.end))
         }
         CompressionMethod::Deflated => {
-            let mut entry = Counted { reader: archive.by_index(index).map_err(|error| error.to_string())?, read: 0 };
-            let (kind, shape) = header(&mut entry, size).map_err(|reason| format!("{name}: {reason}"))?;
+            let reader = archive.by_index(index).map_err(|error| of_it(error.to_string()))?;
+            let mut entry = Counted { reader, read: 0 };
+            let (kind, shape) = header(&mut entry, size).map_err(of_it)?;
             let header = entry.read;
-            Ok(Array {
-                name,
-                shape,
-                kind,
-                place: Place::Deflated { index, header, bytes: size.saturating_sub(header) },
-            })
+            (kind, shape, Place::Deflated { index, header, bytes: size.saturating_sub(header) })
         }
-        other => Err(format!("{name} is compressed by {other}; save the arrays with numpy.savez")),
-    }
+        other => return Err(of_it(format!("it is compressed by {other}; save the arrays with numpy.savez"))),
+    };
+    Ok(Array { name, shape, kind, place })
 }
 
 /// A reader that knows how far it is.
@@ -207,7 +192,7 @@ impl Deflated<'_> {
     fn inflate(&self) -> Vec<u8> {
         let (index, header, bytes) = self.place;
         let read = || -> Option<Vec<u8>> {
-            let mut archive = Archive::new(Cursor::new(self.file.bytes())).ok()?;
+            let mut archive = archive::open(self.file.bytes()).ok()?;
             let mut inflated = Vec::new();
             // One byte more shows whether there are too many.
             archive.by_index(index).ok()?.take((header + bytes) as u64 + 1).read_to_end(&mut inflated).ok()?;

@@ -2,9 +2,8 @@
 //!
 //! The tensors are views of the file's pages, as those of safetensors files are. The crate that could do this,
 //! pytorch-reader, gives each tensor as a copy of its own, which for an embedding in f32 is most of a gigabyte; so the
-//! pickle and the archive are read here. A pickle can ask for any code to be executed: `pickle` says why none is.
+//! pickle is read here. A pickle can ask for any code to be executed: `pickle` says why none is.
 
-mod archive;
 mod legacy;
 mod pickle;
 mod tensor;
@@ -13,12 +12,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::Source;
+use zip::CompressionMethod;
+
 use super::file::MappedFile;
 use super::numbers::TensorView;
 use super::safetensors::shard_names;
+use super::{Source, archive};
 use crate::error::{Error, Result};
-use archive::Archive;
 use pickle::{Id, Pickle, Storage, Value};
 use tensor::StoredTensor;
 
@@ -78,14 +78,32 @@ impl Source for PytorchFile {
 const BIG_ENDIAN: &str = "it was written on a machine that stores numbers the other way round (big-endian); load it in \
                           Python and save it again on the usual kind";
 
+/// From the files that PyTorch has written since 1.6: archives with a pickle and an entry for each storage.
 fn from_archive(bytes: &[u8]) -> Result<HashMap<String, StoredTensor>, String> {
-    let archive = Archive::read(bytes)?;
-    if archive.entry("byteorder").is_some_and(|order| bytes[order].trim_ascii() != b"little") {
+    let mut entries = HashMap::new();
+    for entry in archive::entries(&mut archive::open(bytes)?)? {
+        if entry.method != CompressionMethod::Stored {
+            return Err(format!(
+                "the archive's entry {} is compressed, and PyTorch stores entries as they are; unpack the file and pack it \
+                 again with `zip -0`, or load it in Python and save it with torch.save",
+                entry.name.escape_debug()
+            ));
+        }
+        entries.insert(entry.name, entry.place);
+    }
+    let roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+    let root = match *roots.filter(|root| root.is_empty() || root.ends_with('/')).collect::<Vec<_>>() {
+        [root] => root,
+        [] => return Err("the archive has no data.pkl; it is none that torch.save writes".to_owned()),
+        _ => return Err("the archive has several data.pkl; which of them counts is not clear".to_owned()),
+    };
+    let entry = |name: &str| entries.get(&format!("{root}{name}")).cloned();
+    if entry("byteorder").is_some_and(|order| bytes[order].trim_ascii() != b"little") {
         return Err(BIG_ENDIAN.to_owned());
     }
-    let pickle = archive.entry("data.pkl").map_or(&[][..], |range| &bytes[range]);
+    let pickle = entry("data.pkl").map_or(&[][..], |range| &bytes[range]);
     let (pickle, _) = Pickle::read(pickle)?;
-    tensors(&pickle, |storage| archive.entry(&format!("data/{}", storage.key)))
+    tensors(&pickle, |storage| entry(&format!("data/{}", storage.key)))
 }
 
 fn from_legacy(bytes: &[u8]) -> Result<HashMap<String, StoredTensor>, String> {
