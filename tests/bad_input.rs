@@ -15,9 +15,9 @@ mod program;
 use std::path::Path;
 
 use assert_cmd::Command;
-use gptj::{Checkpoint, Tokenizer};
+use gptj::Checkpoint;
 use half::{bf16, f16};
-use model::{Model, Tensors, open_with_wrong_bytes, read, replace, sound, with_header};
+use model::{Model, Tensors, read, replace, sound, with_header};
 use program::{gptj, gptj_without_gpu};
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -484,21 +484,4 @@ fn a_cache_that_the_gpu_cannot_hold_is_refused() {
     let info: Value = serde_json::from_slice(&info.output().expect("the program starts").stdout).expect("JSON");
     assert!(info["context"].as_u64().is_some_and(|context| (32..1 << 20).contains(&context)), "{info}");
     assert_ne!(info["fits"], false);
-}
-
-// ---- whatever else a file may hold ----
-
-/// What is damaged may be refused or not.
-#[test]
-fn no_wrong_byte_makes_the_library_panic() {
-    let model = Model::sound();
-    let open = || _ = Checkpoint::open(model.0.path());
-    open_with_wrong_bytes(&model.file("config.json"), 0..sound("config.json").len(), open);
-    // Of the header, the metadata and the first three tensors.
-    open_with_wrong_bytes(&model.file("model.safetensors"), 0..400, open);
-
-    let tokenizer = Model::empty().with("tokenizer.json", read("models/shakespeare/tokenizer.json"));
-    let open = || _ = Tokenizer::open(tokenizer.0.path(), 1024);
-    // All before the vocabulary.
-    open_with_wrong_bytes(&tokenizer.file("tokenizer.json"), 0..900, open);
 }

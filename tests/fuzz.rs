@@ -22,6 +22,9 @@ const LONGEST: Duration = Duration::from_secs(30);
 const INTERESTING: [u64; 12] =
     [0, 1, 7, 0x7f, 0x80, 0xff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, u64::MAX / 2, u64::MAX];
 
+/// What pickles are made of.
+const INSTRUCTIONS: &[u8] = b"(tRbQsuae}])q.hrjcXKJM\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95";
+
 /// Damages one of `files` of the model in `directory` again and again.
 fn fuzz(directory: &Path, files: &[&str], read: impl Fn(&Path)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -77,15 +80,16 @@ fn damage(sound: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
         if bytes.is_empty() {
             break;
         }
-        let near = bytes.len().min(2048);
+        let near = bytes.len().min(8192);
         let at = match random.random_range(0..10) {
             0..5 => random.random_range(0..near),
             5..8 => bytes.len() - 1 - random.random_range(0..near),
             _ => random.random_range(0..bytes.len()),
         };
-        match random.random_range(0..8) {
+        match random.random_range(0..9) {
             0 => bytes[at] ^= 1 << random.random_range(0..8),
             1 => bytes[at] = random.random(),
+            8 => bytes[at] = INSTRUCTIONS[random.random_range(0..INSTRUCTIONS.len())],
             2 => bytes.truncate(at),
             3 => bytes.insert(at, random.random()),
             4 => _ = bytes.remove(at),
@@ -168,13 +172,54 @@ fn ggml_files() {
 
 #[test]
 fn npz_files() {
-    let shard = "step_383500/shard_0";
-    let files: Vec<String> = fs::read_dir(Path::new("tests/formats/mesh").join(shard))
-        .expect("the corpus is there")
-        .map(|entry| format!("{shard}/{}", entry.expect("an entry").file_name().display()))
-        .collect();
-    let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    fuzz(Path::new("tests/formats/mesh"), &files, read_model);
+    let files = ["shard_0/0.npz", "shard_1/1.npz", "shard_0/2.npz"];
+    fuzz(Path::new("tests/formats/mesh/step_383500"), &files, read_model);
+}
+
+#[test]
+fn deflated_npz_files() {
+    let files = ["shard_0/0.npz", "shard_1/1.npz", "shard_0/2.npz"];
+    fuzz(Path::new("tests/formats/mesh/deflated"), &files, read_model);
+}
+
+#[test]
+fn codegen() {
+    fuzz(Path::new("tests/formats/codegen/padded_head"), &["config.json", "model.safetensors"], read_model);
+}
+
+#[test]
+fn tokenizers() {
+    let directory = Path::new("tests/formats/codegen/tokenizer");
+    fuzz(directory, &["tokenizer.json"], |path| _ = Tokenizer::open(path, 51_200));
+}
+
+/// Each byte of where a file says what it is, wrong in several ways, one at a time.
+#[test]
+fn no_wrong_byte_makes_the_library_panic() {
+    let model = tempfile::tempdir().expect("a temporary directory");
+    copy_all(Path::new("tests/golden/narrow_mlp"), model.path());
+    // Of the weights: the header, the metadata and the first three tensors.
+    for (file, length) in [("config.json", usize::MAX), ("model.safetensors", 400)] {
+        wrong_bytes(&model.path().join(file), length, || read_model(model.path()));
+    }
+    let tokenizer = tempfile::tempdir().expect("a temporary directory");
+    fs::copy("models/shakespeare/tokenizer.json", tokenizer.path().join("tokenizer.json")).expect("a copy");
+    // All before the vocabulary.
+    wrong_bytes(&tokenizer.path().join("tokenizer.json"), 900, || _ = Tokenizer::open(tokenizer.path(), 1024));
+}
+
+fn wrong_bytes(path: &Path, length: usize, open: impl Fn()) {
+    let mut bytes = fs::read(path).expect("the corpus is there");
+    for index in 0..length.min(bytes.len()) {
+        // Another digit or letter, and no text at all.
+        for damage in [1, 4, 128] {
+            bytes[index] ^= damage;
+            fs::write(path, &bytes).expect("a damaged file");
+            open();
+            bytes[index] ^= damage;
+        }
+    }
+    fs::write(path, bytes).expect("the sound file");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sound models to damage, one thing at a time.
 
 use std::collections::BTreeMap;
-use std::io::{Seek, SeekFrom, Write};
+
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -105,22 +105,4 @@ pub fn with_header(change: impl FnOnce(&mut Value)) -> Vec<u8> {
     change(&mut header);
     let header = header.to_string();
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), tensors].concat()
-}
-
-/// Opens something again and again, with each of some bytes of a file wrong in several ways, one at a time.
-pub fn open_with_wrong_bytes(path: &Path, bytes: impl Iterator<Item = usize>, open: impl Fn()) {
-    let sound = read(path);
-    let mut file = std::fs::File::options().write(true).open(path).expect("the test's own file");
-    let mut write = |index: usize, byte: u8| {
-        file.seek(SeekFrom::Start(index as u64)).expect("within the file");
-        file.write_all(&[byte]).expect("room for a byte");
-    };
-    for index in bytes {
-        // Another digit or letter, and no text at all.
-        for damage in [1, 4, 128] {
-            write(index, sound[index] ^ damage);
-            open();
-        }
-        write(index, sound[index]);
-    }
 }
