@@ -208,6 +208,44 @@ fn small_bindings_change_nothing() {
     assert_eq!(in_parts.0, whole.0);
 }
 
+/// What the GPU goes on with by itself, or the host encodes ahead, is used only where it is what is asked for next.
+#[test]
+fn what_was_done_ahead_is_used_only_where_it_fits() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, "tiny", LoadOptions { n_slots: 2, ..LoadOptions::default() });
+    let tokens = prompt(20, model.config().vocab_size);
+    let plainly = |slot: usize, tokens: &[u32]| {
+        let mut fresh = load(&gpu, "tiny", LoadOptions { n_slots: 2, ..LoadOptions::default() });
+        block_on(fresh.logits(slot, tokens)).expect("the GPU works")
+    };
+    let most_likely = |logits: &[f32]| gptj::reference::argmax(logits, logits.len())[0];
+    let sequence = |last: &[u32]| [&tokens, last].concat();
+
+    let first = block_on(model.most_likely(0, &tokens, true)).expect("the GPU works");
+    assert_eq!(first, most_likely(&plainly(0, &tokens)));
+    // The token that the GPU went on with: the next one is under way.
+    let second = block_on(model.most_likely(0, &[first], true)).expect("the GPU works");
+    assert_eq!(second, most_likely(&plainly(0, &sequence(&[first]))));
+    // Another token than that, and more than one.
+    let other = (second + 1) % model.config().vocab_size as u32;
+    let third = block_on(model.most_likely(0, &[other], true)).expect("the GPU works");
+    assert_eq!(third, most_likely(&plainly(0, &sequence(&[first, other]))));
+    block_on(model.most_likely(0, &[third, other], true)).expect("the GPU works");
+    let want = plainly(0, &sequence(&[first, other, third, other, third]));
+    // Its logits, after it was asked for its token; then the same again, from a place further back.
+    assert_logits_close("logits", &block_on(model.logits(0, &[third])).expect("the GPU works"), &want);
+    model.truncate(0, tokens.len() + 4);
+    assert_logits_close("again", &block_on(model.logits(0, &[third])).expect("the GPU works"), &want);
+    // The same place of another slot.
+    block_on(model.logits(1, &sequence(&[first, other, third, other]))).expect("the GPU works");
+    block_on(model.logits(0, &[first])).expect("the GPU works");
+    assert_logits_close("slot 1", &block_on(model.logits(1, &[third])).expect("the GPU works"), &want);
+    // The context's last position, after which there is nothing to go on to.
+    let room = model.config().n_positions - model.cache().length(0);
+    block_on(model.most_likely(0, &vec![first; room], true)).expect("the GPU works");
+    assert!(block_on(model.most_likely(0, &[first], true)).is_err(), "the context is full");
+}
+
 /// After the first token, decoding replays: it creates nothing on the GPU and allocates no memory there.
 #[test]
 fn decoding_creates_nothing() {
