@@ -236,10 +236,15 @@ fn what_was_done_ahead_is_used_only_where_it_fits() {
     assert_logits_close("logits", &block_on(model.logits(0, &[third])).expect("the GPU works"), &want);
     model.truncate(0, tokens.len() + 4);
     assert_logits_close("again", &block_on(model.logits(0, &[third])).expect("the GPU works"), &want);
+    // Of the next place, encoded ahead, which takes whatever token comes.
+    let further = sequence(&[first, other, third, other, third, second]);
+    let want_further = plainly(0, &further);
+    assert_logits_close("further", &block_on(model.logits(0, &[second])).expect("the GPU works"), &want_further);
     // The same place of another slot.
-    block_on(model.logits(1, &sequence(&[first, other, third, other]))).expect("the GPU works");
+    block_on(model.logits(1, &further[..further.len() - 1])).expect("the GPU works");
+    model.truncate(0, further.len() - 2);
     block_on(model.logits(0, &[first])).expect("the GPU works");
-    assert_logits_close("slot 1", &block_on(model.logits(1, &[third])).expect("the GPU works"), &want);
+    assert_logits_close("slot 1", &block_on(model.logits(1, &[second])).expect("the GPU works"), &want_further);
     // The context's last position, after which there is nothing to go on to.
     let room = model.config().n_positions - model.cache().length(0);
     block_on(model.most_likely(0, &vec![first; room], true)).expect("the GPU works");
