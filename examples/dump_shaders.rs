@@ -12,8 +12,8 @@ use std::path::Path;
 use std::{env, fs};
 
 use constants::constants_of;
-use gptj::gpu::{Specialisation, Subgroups, stitch};
-use gptj::kernels::{IMPORTS, SHADERS};
+use gptj::internals::gpu::{Specialisation, Subgroups, stitch};
+use gptj::internals::kernels::{IMPORTS, SHADERS};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

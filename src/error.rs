@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::Class;
+
 /// Why the engine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -76,6 +78,15 @@ pub enum Error {
         name: &'static str,
         /// What it must be.
         reason: String,
+    },
+
+    /// The model has no head for what is asked of it.
+    #[error("the model is a {is} here, and this takes a {wanted}")]
+    Class {
+        /// The class that it was opened as.
+        is: Class,
+        /// The class that it must be of.
+        wanted: Class,
     },
 
     /// There is no GPU, or not the one asked for.

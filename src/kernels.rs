@@ -5,13 +5,17 @@
 //! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number. Shapes that do not
 //! fit are a mistake of the caller and panic.
 
+mod tools;
+
+pub use tools::{FMA_STEPS, NEEDLE};
+
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::gpu::{
-    Axis, Binding, Dispatch, Format, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
+    Axis, Binding, Dispatch, Gpu, Import, Part, Product, Shader, Shaders, Subgroups, Tensor, Text, padded,
 };
 use crate::regime::{Geometry, Regime, attention_lanes};
-use crate::weights::{LayerNorm, Linear, Matrix, PANEL_FEATURES};
+use crate::weights::{LayerNorm, Linear, Matrix};
 
 macro_rules! shaders {
     ($($name:ident: $entry_points:expr;)*) => {
@@ -37,6 +41,7 @@ shaders! {
     block_out: &["block_out"];
     lm_head: &["lm_head"];
     argmax: &["argmax"];
+    attention_weights: &["attention_weights"];
     merge_lora: &["merge_lora"];
     fill_random: &["fill_random"];
     read_ceiling: &["read_ceiling"];
@@ -233,11 +238,11 @@ impl Kernels {
         self.product((block_out, "block_out"), &constants, &matrix.weight, activations, &rest, Axis::Rows)
     }
 
-    /// `logits[output] = weight · ln_f[output] + bias`
+    /// `logits[output] = weight · ln_f[output] + bias`, for lm_head as for the heads of other classes
     ///
-    /// `ln_f`: (outputs, n_embd); `step`: how many outputs; `logits`: (outputs, vocab_size).
+    /// `ln_f`: (outputs, n_embd); `step`: how many outputs; `logits`: (outputs, [`Config::head_features`]).
     pub fn lm_head(&self, [ln_f, step]: [&Tensor; 2], matrix: &Linear, logits: &Tensor) -> Vec<Dispatch> {
-        assert_eq!(matrix.weight.features(), logits.width(), "lm_head gives a logit for each token");
+        assert_eq!(matrix.weight.features(), logits.width(), "lm_head gives a logit for each token or label");
         let constants = [("VOCAB_QUADS", quads(logits))];
         let rest = [step, &matrix.bias, logits];
         self.product((lm_head, "lm_head"), &constants, &matrix.weight, ln_f, &rest, Axis::Outputs)
@@ -395,93 +400,6 @@ impl Kernels {
         vec![self.dispatch(argmax, "argmax", &constants, &[logits.into(), tokens.into()], grid)]
     }
 }
-
-/// Workgroups of the ceilings and of `fill_random` at most: enough for any GPU, and each has something to do.
-const MANY_WORKGROUPS: usize = 4096;
-
-/// What no exclusive or of random numbers is, all but surely.
-pub const NEEDLE: u32 = 0x5EED_0BAD;
-
-/// What loading and benchmarks need beside the kernels of the pass.
-impl Kernels {
-    /// `matrix += b · a`, from panel `first_panel` on
-    ///
-    /// `b`: (features of whole panels, rank), f32; `a`: (rank, inputs), f32.
-    pub fn merge_lora(&self, [b, a]: [&Tensor; 2], first_panel: usize, matrix: &Matrix) -> Vec<Dispatch> {
-        assert_eq!(a.width(), matrix.inputs(), "merge_lora adds to all inputs of {}", matrix.name());
-        assert_eq!(b.width(), a.rows(), "the product has one rank");
-        let end = first_panel + b.rows() / PANEL_FEATURES;
-        let is_whole = b.rows().is_multiple_of(PANEL_FEATURES) && end <= matrix.panels().rows();
-        assert!(is_whole, "merge_lora adds to whole panels of {}", matrix.name());
-        let groups = matrix.inputs().div_ceil(8);
-        let launch = |part: &Part| {
-            let [first, last] = [part.first_row.max(first_panel), end.min(part.first_row + part.rows)];
-            let n_panels = last.checked_sub(first).filter(|&count| count > 0)? as u32;
-            let constants = [
-                ("IN_GROUPS", groups as f64),
-                ("RANK", a.rows() as f64),
-                ("PANEL", (first - part.first_row) as f64),
-                ("B_PANEL", (first - first_panel) as f64),
-            ];
-            // Enough for any GPU, and each has something to do.
-            let of_panel = groups.div_ceil(2).min(64) as u32;
-            let grid = [Axis::Fixed(n_panels), Axis::Fixed(of_panel), Axis::Fixed(1)];
-            Some(self.dispatch(merge_lora, "merge_lora", &constants, &[b.into(), a.into(), part.into()], grid))
-        };
-        matrix.parts().iter().filter_map(launch).collect()
-    }
-
-    /// `values[row, i]` = a pseudo-random multiple of `scale` / 1024 between `-scale` and `scale`, which depends on
-    /// nothing but the seed, the row and `i`
-    ///
-    /// `seed`: one number; `values`: any rows, f16. A `scale` that is a power of two gives values that f16 holds exactly.
-    pub fn fill_random(&self, seed: &Tensor, scale: f32, values: &Tensor) -> Vec<Dispatch> {
-        assert_eq!(values.format(), Format::F16, "fill_random fills f16");
-        let launch = |part: &Part| {
-            let constants = [
-                ("WG_SIZE", f64::from(LANES)),
-                ("WIDTH", values.width() as f64),
-                ("N_ROWS", part.rows as f64),
-                ("FIRST_ROW", part.first_row as f64),
-                ("SCALE", f64::from(scale)),
-            ];
-            let grid = [Axis::Fixed(part.rows.min(MANY_WORKGROUPS) as u32), Axis::Fixed(1), Axis::Fixed(1)];
-            self.dispatch(fill_random, "fill_random", &constants, &[seed.into(), part.into()], grid)
-        };
-        values.parts().iter().map(launch).collect()
-    }
-
-    /// Reads all of `data` as fast as it can; `found[0]` becomes 1 where the exclusive or of some lane's 16-byte loads is
-    /// [`NEEDLE`] four times.
-    ///
-    /// `data`: any rows; `found`: one number.
-    pub fn read_ceiling(&self, data: &Tensor, found: &Tensor) -> Vec<Dispatch> {
-        let launch = |part: &Part| {
-            let n_loads = part.rows * data.row_bytes() / 16;
-            let constants =
-                [("WG_SIZE", f64::from(ROW_LANES)), ("N_LOADS", n_loads as f64), ("NEEDLE", f64::from(NEEDLE))];
-            let n_workgroups = n_loads.div_ceil(ROW_LANES as usize).min(MANY_WORKGROUPS);
-            let grid = [Axis::Fixed(n_workgroups as u32), Axis::Fixed(1), Axis::Fixed(1)];
-            self.dispatch(read_ceiling, "read_ceiling", &constants, &[part.into(), found.into()], grid)
-        };
-        data.parts().iter().map(launch).collect()
-    }
-
-    /// `sums[lane]` = the sum of two chains of `rounds` * [`FMA_STEPS`] steps `s = s * factor + term`, four wide, which
-    /// begin at plus and at minus (`lane` % 64) / 64 + (0, 1, 2, 3)
-    ///
-    /// `chain`: factor and term, f32; `sums`: (lanes, 4) flat, f32, for whole workgroups of 64 lanes.
-    pub fn fma_ceiling(&self, rounds: u32, chain: &Tensor, sums: &Tensor) -> Vec<Dispatch> {
-        let n_lanes = sums.width() / 4;
-        assert!(n_lanes.is_multiple_of(LANES as usize), "fma_ceiling runs whole workgroups");
-        let constants = [("WG_SIZE", f64::from(LANES)), ("ROUNDS", f64::from(rounds))];
-        let grid = [workgroups(n_lanes, LANES as usize), Axis::Fixed(1), Axis::Fixed(1)];
-        vec![self.dispatch(fma_ceiling, "fma_ceiling", &constants, &[chain.into(), sums.into()], grid)]
-    }
-}
-
-/// Steps of a round of `fma_ceiling`.
-pub const FMA_STEPS: u32 = 64;
 
 fn cache_constants(cache: &Cache) -> [(&'static str, f64); 2] {
     [("N_POSITIONS", cache.room() as f64), ("N_SLOTS", cache.n_slots() as f64)]

@@ -18,6 +18,13 @@ fn main() -> ExitCode {
     let gpu = &arguments.gpu;
     let result = match arguments.command {
         Command::Generate(generate) => pollster::block_on(cli::generate::run(&generate, gpu, start)),
+        Command::Repl(repl) => pollster::block_on(cli::repl::run(&repl, gpu)),
+        Command::Score(score) => pollster::block_on(cli::score::run(&score, gpu)),
+        Command::Perplexity(perplexity) => pollster::block_on(cli::perplexity::run(&perplexity, gpu)),
+        Command::Classify(classify) => pollster::block_on(cli::classify::run(&classify, gpu)),
+        Command::Answer(answer) => pollster::block_on(cli::answer::run(&answer, gpu)),
+        Command::Embed(embed) => pollster::block_on(cli::embed::run(&embed, gpu)),
+        Command::HiddenStates(hidden) => pollster::block_on(cli::hidden_states::run(&hidden, gpu)),
         Command::Tokenize(tokenize) => cli::tokenize::run(&tokenize),
         Command::Devices(devices) => pollster::block_on(cli::devices::run(&devices)),
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),

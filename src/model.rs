@@ -24,23 +24,26 @@
 //! 7. GPT-J-6B's vocabulary has 143 rows that no text is made of (`<|extratoken_1|>` and so on). They have logits and
 //!    take part like the others.
 
+mod look;
 mod memory;
 mod scratch;
-mod stages;
+mod step;
 
+pub use look::Stages;
 pub use memory::{Budget, MemoryPlan, Room};
-pub use stages::Stages;
+pub use step::Feed;
 
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Progress};
-use crate::config::Config;
+use crate::config::{Class, Config};
 use crate::error::{Error, Result};
-use crate::gpu::{Encoded, Format, Gpu, Plan, Readback, StepSize, Submission, Submitted, Tensor};
-use crate::kernels::{Kernels, Row, StepHeader};
+use crate::gpu::{Gpu, Plan, Readback, Tensor};
+use crate::kernels::Kernels;
 use crate::regime::{Geometry, Regime, SPLIT_ROWS, VectorShape};
 use crate::self_test::{self, MatrixUnits};
 use crate::weights::{Block, Weights};
 use scratch::Scratch;
+use step::Ahead;
 
 /// How a model is laid out in GPU memory.
 #[derive(Debug, Clone, Copy)]
@@ -79,31 +82,6 @@ pub struct Model {
     matrix_units: Option<MatrixUnits>,
 }
 
-/// Plans that are submitted early: the embedding and a few blocks, enough to keep the GPU busy while the rest is encoded.
-const EARLY_PLANS: usize = 4;
-
-/// What is wanted of the last row of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Logits,
-    Token,
-}
-
-/// The step after the one that is waited for, which is the next token's if all goes on as it does.
-struct Ahead {
-    slot: usize,
-    position: usize,
-    wanted: Wanted,
-    work: Work,
-}
-
-enum Work {
-    /// Encoded while the GPU was busy; it lacks its token.
-    Encoded(Encoded),
-    /// Under way: the GPU chose its token by itself, and this one is it.
-    Submitted(Submitted, Option<u32>),
-}
-
 /// The recorded forward pass from the rows' tokens to the end of the residual stream.
 struct Body {
     embed: Plan,
@@ -125,7 +103,8 @@ impl Place {
         let MemoryPlan { config, .. } = MemoryPlan::new(gpu.into(), config, options)?;
         let cache = Cache::new(gpu, &config, options.n_slots, config.n_positions).await?;
         let scratch = Scratch::new(gpu, &config, options).await?;
-        let bytes = scratch.logits.row_bytes() as u64;
+        let outputs = options.n_slots.min(SPLIT_ROWS);
+        let bytes = (outputs * scratch.logits.row_bytes()) as u64;
         let readbacks = [Readback::new(gpu, "readback", bytes).await?, Readback::new(gpu, "readback", bytes).await?];
         let (geometry, matrix_units) = self_test::geometry(gpu, options.vector).await?;
         Ok(Self { config, cache, scratch, readbacks, geometry, matrix_units })
@@ -159,7 +138,9 @@ fn record_body(k: &Kernels, s: &Scratch, weights: &Weights, cache: &Cache) -> Bo
 fn record_head(k: &Kernels, s: &Scratch, weights: &Weights) -> Plan {
     let mut head = Plan::default();
     head.run(k.layer_norm_outputs(&s.x, &weights.ln_f, &s.ln_f, &s.outputs));
-    head.run(k.lm_head([&s.ln_f, &s.step], &weights.lm_head, &s.logits));
+    if let Some(linear) = &weights.head {
+        head.run(k.lm_head([&s.ln_f, &s.step], linear, &s.logits));
+    }
     head
 }
 
@@ -208,7 +189,8 @@ impl Model {
             matrix_units,
         };
         // What every generation needs, so that its first token need not wait for it.
-        model.prepare(1, 1);
+        let n_outputs = usize::from(model.weights.head.is_some());
+        model.prepare(1, n_outputs);
         model.gpu.check()?;
         Ok(model)
     }
@@ -266,6 +248,12 @@ impl Model {
         self.matrix_units
     }
 
+    /// Fails unless the model is of this class.
+    pub(crate) fn expect_class(&self, wanted: Class) -> Result<()> {
+        let is = self.config.class;
+        if is == wanted { Ok(()) } else { Err(Error::Class { is, wanted }) }
+    }
+
     /// Forgets what follows the first `length` positions of a slot.
     pub fn truncate(&mut self, slot: usize, length: usize) {
         self.cache.truncate(slot, length);
@@ -284,178 +272,6 @@ impl Model {
     pub fn launches(&mut self, n_rows: usize) -> usize {
         self.prepare(n_rows, 1);
         self.body(n_rows).chain(self.head(1)).chain([&self.argmax]).map(|plan| plan.dispatches().len()).sum()
-    }
-
-    /// Appends `tokens` to a slot's sequence and returns the logits that follow the last one, vocab_size of them.
-    ///
-    /// While the GPU computes them, the next token's step is encoded.
-    ///
-    /// # Errors
-    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them.
-    /// [`Error::Gpu`] where the GPU failed.
-    pub async fn logits(&mut self, slot: usize, tokens: &[u32]) -> Result<Vec<f32>> {
-        let submitted = self.launch(slot, tokens, Wanted::Logits)?;
-        if let Some(row) = self.next_row(slot) {
-            let (slot, position, wanted) = (slot, row.position as usize, Wanted::Logits);
-            let work = Work::Encoded(self.encode(None, &[row], &[0], wanted));
-            self.ahead = Some(Ahead { slot, position, wanted, work });
-        }
-        let mut logits = submitted.take().await?;
-        logits.truncate(self.config.vocab_size);
-        Ok(logits)
-    }
-
-    /// Appends `tokens` to a slot's sequence and returns the most likely next token, the first of equals.
-    ///
-    /// With `go_on`, the GPU goes on to the token after that one by itself, so that it need not wait for the host in
-    /// between; the next call finds it done if it asks for it, and nothing has happened if it does not.
-    ///
-    /// # Errors
-    /// As [`Model::logits`].
-    pub async fn most_likely(&mut self, slot: usize, tokens: &[u32], go_on: bool) -> Result<u32> {
-        let submitted = self.launch(slot, tokens, Wanted::Token)?;
-        if let Some(row) = self.next_row(slot).filter(|_| go_on) {
-            let (slot, position, wanted) = (slot, row.position as usize, Wanted::Token);
-            let work = Work::Submitted(self.encode(None, &[row], &[0], wanted).submit(), None);
-            self.ahead = Some(Ahead { slot, position, wanted, work });
-        }
-        let token = submitted.take::<u32>().await?[0];
-        if let Some(Ahead { work: Work::Submitted(_, fed), .. }) = &mut self.ahead {
-            *fed = Some(token);
-        }
-        Ok(token)
-    }
-
-    /// The row of the token that follows a slot's sequence, where it has room for one.
-    fn next_row(&self, slot: usize) -> Option<Row> {
-        let position = self.cache.length(slot);
-        (position < self.cache.n_positions()).then_some(Row { slot: slot as u32, position: position as u32 })
-    }
-
-    /// Feeds `tokens` in chunks, the last of which gives what is wanted of the last row.
-    fn launch(&mut self, slot: usize, tokens: &[u32], wanted: Wanted) -> Result<Submitted> {
-        self.check_tokens(slot, tokens)?;
-        if let Some(ahead) = self.ahead.take()
-            && (ahead.slot, ahead.position, ahead.wanted) == (slot, self.cache.length(slot), wanted)
-            && let &[token] = tokens
-        {
-            match ahead.work {
-                Work::Encoded(encoded) => {
-                    self.cache.push(slot);
-                    self.scratch.tokens.overwrite(&self.gpu, &[token]);
-                    return Ok(encoded.submit());
-                }
-                Work::Submitted(submitted, Some(fed)) if fed == token => {
-                    self.cache.push(slot);
-                    return Ok(submitted);
-                }
-                // Another token than the most likely one. The step under way computes in vain.
-                Work::Submitted(..) => {}
-            }
-        }
-        let (start, last) = tokens.split_at((tokens.len() - 1) / self.scratch.chunk() * self.scratch.chunk());
-        for chunk in start.chunks(self.scratch.chunk()) {
-            let rows = self.append(slot, chunk.len());
-            self.prepare(rows.len(), 0);
-            let (mut submission, step) = self.begin(Some(chunk), &rows, &[]);
-            submission.run(self.body(rows.len()), step);
-            submission.submit();
-        }
-        let rows = self.append(slot, last.len());
-        Ok(self.encode(Some(last), &rows, &[last.len() as u32 - 1], wanted).submit())
-    }
-
-    /// Encodes a step that gives what is wanted of the rows `outputs`; logits of the first of them. The rows' tokens are
-    /// `tokens`, and then the GPU has its first part already; or those that are in place when it runs.
-    fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32], wanted: Wanted) -> Encoded {
-        self.prepare(rows.len(), outputs.len());
-        let (mut submission, step) = self.begin(tokens, rows, outputs);
-        let mut plans = self.body(rows.len());
-        if tokens.is_some() {
-            // Somebody waits for it: the GPU can begin while the rest is encoded.
-            submission.run(plans.by_ref().take(EARLY_PLANS), step);
-            submission.submit();
-            submission = Submission::new(&self.gpu, "step");
-        }
-        submission.run(plans.chain(self.head(outputs.len())), step);
-        self.readbacks.swap(0, 1);
-        match wanted {
-            Wanted::Logits => {
-                let bytes = self.scratch.logits.row_bytes() as u64;
-                submission.read(&self.scratch.logits, bytes, &self.readbacks[0]);
-            }
-            Wanted::Token => {
-                submission.run([&self.argmax], step);
-                let bytes = outputs.len() as u64 * Format::U32.bytes();
-                submission.read(&self.scratch.tokens, bytes, &self.readbacks[0]);
-            }
-        }
-        submission.encode()
-    }
-
-    /// Appends one token to each of some sequences, given by their slots, and returns the most likely next token of each.
-    /// A step takes up to 32 of them, so that the weights serve every sequence.
-    ///
-    /// # Errors
-    /// As [`Model::logits`].
-    pub async fn most_likely_of_each(&mut self, next: &[(usize, u32)]) -> Result<Vec<u32>> {
-        for &(slot, token) in next {
-            self.check_tokens(slot, &[token])?;
-        }
-        self.ahead = None;
-        let mut most_likely = Vec::new();
-        for next in next.chunks(SPLIT_ROWS) {
-            let rows: Vec<Row> = next.iter().flat_map(|&(slot, _)| self.append(slot, 1)).collect();
-            let tokens: Vec<u32> = next.iter().map(|&(_, token)| token).collect();
-            let outputs: Vec<u32> = (0..rows.len() as u32).collect();
-            let submitted = self.encode(Some(&tokens), &rows, &outputs, Wanted::Token).submit();
-            most_likely.extend(submitted.take::<u32>().await?);
-        }
-        Ok(most_likely)
-    }
-
-    /// The host's part of [`Model::most_likely`]: hands the work to the GPU and returns while it is under way. What is
-    /// returned gives the token.
-    ///
-    /// # Errors
-    /// As [`Model::logits`].
-    pub fn submit_most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<Submitted> {
-        self.launch(slot, tokens, Wanted::Token)
-    }
-
-    fn check_tokens(&self, slot: usize, tokens: &[u32]) -> Result<()> {
-        self.config.check_prompt(tokens)?;
-        let room = self.cache.n_positions() - self.cache.length(slot);
-        if tokens.len() > room {
-            let (length, context) = (tokens.len(), self.cache.n_positions());
-            return Err(Error::Prompt(format!("{length} tokens do not fit: {room} of {context} positions are left")));
-        }
-        Ok(())
-    }
-
-    /// Takes the next places of a slot's sequence.
-    fn append(&mut self, slot: usize, n_rows: usize) -> Vec<Row> {
-        let row = |_| Row { slot: slot as u32, position: self.cache.push(slot) as u32 };
-        (0..n_rows).map(row).collect()
-    }
-
-    /// Opens a submission and writes what its plans will work on.
-    fn begin(&self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32]) -> (Submission, StepSize) {
-        assert!(rows.len() <= self.scratch.chunk(), "a step has at most {} rows", self.scratch.chunk());
-        assert!(outputs.len() <= SPLIT_ROWS, "a step computes the logits of at most {SPLIT_ROWS} rows");
-        let longest = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        let step = StepSize { rows: rows.len() as u32, outputs: outputs.len() as u32, positions: longest };
-        let mut submission = Submission::new(&self.gpu, "step");
-        if let Some(tokens) = tokens {
-            submission.write(&self.scratch.tokens, bytemuck::cast_slice(tokens));
-        }
-        let header = StepHeader { n_rows: step.rows, n_outputs: step.outputs };
-        let rows: &[u8] = bytemuck::cast_slice(rows);
-        submission.write(&self.scratch.step, &[bytemuck::bytes_of(&header), rows].concat());
-        if !outputs.is_empty() {
-            submission.write(&self.scratch.outputs, bytemuck::cast_slice(outputs));
-        }
-        (submission, step)
     }
 }
 

@@ -165,6 +165,30 @@ pub fn append_cache(rows: &[Row], vectors: &[f32], cache: &mut LayerCache) {
     }
 }
 
+/// softmax(q · keys / sqrt(head_dim)) of one head over the positions up to the row's own.
+fn weights(row: Row, head: usize, q: &[f32], keys: &LayerCache) -> Vec<f64> {
+    let score = |position| {
+        let key = keys.vector(row.slot as usize, head, position);
+        let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+        dot / (keys.config.head_dim() as f64).sqrt()
+    };
+    let scores: Vec<f64> = (0..=row.position as usize).map(score).collect();
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+    scores.into_iter().map(|score| (score - largest).exp() / sum).collect()
+}
+
+/// Those weights for each row and head, one after another. `q`: (rows, n_embd).
+pub fn attention_weights(rows: &[Row], q: &[f32], keys: &LayerCache) -> Vec<Vec<f32>> {
+    let head_dim = keys.config.head_dim();
+    let of_row = |(row, q): (&Row, &[f32])| {
+        let row = *row;
+        let of_head = |(head, q)| weights(row, head, q, keys).into_iter().map(|weight| weight as f32).collect();
+        q.chunks_exact(head_dim).enumerate().map(of_head).collect::<Vec<Vec<f32>>>()
+    };
+    rows.iter().zip(q.chunks_exact(keys.config.n_embd)).flat_map(of_row).collect()
+}
+
 /// For each row and head: softmax(q · keys / sqrt(head_dim)) · values over the positions up to the row's own; what
 /// `attention` and `merge_attention` compute together, and `flash_attention` alone. `q`: (rows, n_embd).
 pub fn attention(rows: &[Row], q: &[f32], keys: &LayerCache, values: &LayerCache) -> Vec<f32> {
@@ -172,17 +196,8 @@ pub fn attention(rows: &[Row], q: &[f32], keys: &LayerCache, values: &LayerCache
     let mut attended = Vec::with_capacity(q.len());
     for (row, q) in rows.iter().zip(q.chunks_exact(config.n_embd)) {
         for (head, q) in q.chunks_exact(config.head_dim()).enumerate() {
-            let score = |position| {
-                let key = keys.vector(row.slot as usize, head, position);
-                let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
-                dot / (config.head_dim() as f64).sqrt()
-            };
-            let scores: Vec<f64> = (0..=row.position as usize).map(score).collect();
-            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
             let mut mixed = vec![0.0; config.head_dim()];
-            for (position, score) in scores.iter().enumerate() {
-                let weight = (score - largest).exp() / sum;
+            for (position, weight) in weights(*row, head, q, keys).into_iter().enumerate() {
                 let value = values.vector(row.slot as usize, head, position);
                 for (mixed, &value) in mixed.iter_mut().zip(value) {
                     *mixed += weight * f64::from(value);

@@ -1,28 +1,65 @@
-//! From logits to a token: Hugging Face's logits processors, in their order and with their formulas, then a seeded
-//! draw.
-//!
-//! The order is that of `transformers`' `generate()`: repetition penalty, temperature, top-k, top-p. A token that is
-//! ruled out has a logit of minus infinity.
+//! From logits to a token: Hugging Face's logits processors in their order, then a seeded draw.
 
+pub mod processors;
+
+use std::collections::BTreeMap;
+
+use processors::{Candidate, Text, candidates};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// How the next token is chosen.
-#[derive(Debug, Clone, PartialEq)]
+/// How the next token is chosen: the options of `transformers`' `generate()` under their names, with their defaults, and
+/// in the order in which they take effect. `temperature` and what follows it play no part where `greedy` is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SamplingOptions {
-    /// Take the most likely token; the options below it, but for the repetition penalty, play no part.
+    /// Take the most likely token, instead of a random one.
     pub greedy: bool,
+    /// Added to the logits of these tokens.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// Divides the positive logits and multiplies the negative ones of every token that is in the text already; 1 does
+    /// nothing.
+    pub repetition_penalty: f32,
+    /// Subtracted from the logits of tokens that were generated already, as OpenAI has it.
+    pub presence_penalty: f32,
+    /// The same, once for each time that the token was generated.
+    pub frequency_penalty: f32,
+    /// No run of so many tokens comes twice in a text; 0 allows it.
+    pub no_repeat_ngram_size: usize,
+    /// Runs of tokens that are not generated.
+    pub bad_words_ids: Vec<Vec<u32>>,
+    /// Texts do not end before so many tokens, the prompt's among them.
+    pub min_length: usize,
+    /// Texts do not end before so many generated tokens.
+    pub min_new_tokens: usize,
+    /// What follows a prompt of one token.
+    pub forced_bos_token_id: Option<u32>,
+    /// The last token of a text that becomes as long as it may.
+    pub forced_eos_token_id: Option<u32>,
+    /// After so many generated tokens, the end becomes likelier by this factor with each.
+    pub exponential_decay_length_penalty: Option<(usize, f32)>,
+    /// Tokens that are not generated.
+    pub suppress_tokens: Vec<u32>,
+    /// Tokens that are not generated first.
+    pub begin_suppress_tokens: Vec<u32>,
     /// Divides the logits: below 1 sharpens the distribution, above 1 flattens it.
     pub temperature: f32,
     /// Keep this many of the most likely tokens (more where the last ones tie); 0 keeps all.
     pub top_k: usize,
     /// Keep the fewest most likely tokens whose probabilities reach this sum; 1 keeps all.
     pub top_p: f32,
-    /// Divides the positive logits and multiplies the negative ones of every token that is in the text already
-    /// (Keskar et al. 2019, arXiv:1909.05858); 1 does nothing.
-    pub repetition_penalty: f32,
+    /// Keep what is at least this many times as likely as the most likely token; 0 keeps all.
+    pub min_p: f32,
+    /// Keep the tokens whose surprise is nearest to the expected one, up to this sum of probabilities; 1 keeps all.
+    pub typical_p: f32,
+    /// Keep what is at least this likely; 0 keeps all.
+    pub epsilon_cutoff: f32,
+    /// The same, but less strict where the distribution is flat; 0 keeps all.
+    pub eta_cutoff: f32,
     /// Where the random numbers begin.
     pub seed: u64,
 }
@@ -30,35 +67,117 @@ pub struct SamplingOptions {
 impl Default for SamplingOptions {
     /// Hugging Face's defaults for `do_sample=True`, and seed 0.
     fn default() -> Self {
-        Self { greedy: false, temperature: 1.0, top_k: 50, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
+        Self {
+            greedy: false,
+            logit_bias: BTreeMap::new(),
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            no_repeat_ngram_size: 0,
+            bad_words_ids: Vec::new(),
+            min_length: 0,
+            min_new_tokens: 0,
+            forced_bos_token_id: None,
+            forced_eos_token_id: None,
+            exponential_decay_length_penalty: None,
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
+            temperature: 1.0,
+            top_k: 50,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            epsilon_cutoff: 0.0,
+            eta_cutoff: 0.0,
+            seed: 0,
+        }
     }
 }
 
 impl SamplingOptions {
-    /// Whether every option is in its range.
+    /// The most likely token, always.
+    pub fn greedy() -> Self {
+        Self { greedy: true, ..Self::default() }
+    }
+
+    /// Whether every option is in its range, and every token in the model's vocabulary.
     ///
     /// # Errors
     /// [`Error::Option`] for the first that is not.
-    pub fn check(&self) -> Result<()> {
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+    pub fn check(&self, config: &Config) -> Result<()> {
+        let finite = [
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+            ("exponential_decay_length_penalty", self.exponential_decay_length_penalty.map_or(1.0, |(_, f)| f)),
+        ];
+        for (name, value) in finite {
+            if !value.is_finite() {
+                return Err(Error::option(name, format!("{value} is not a number")));
+            }
+        }
+        if !is_positive(self.temperature) {
             let reason =
                 format!("{} is not a positive number; for the most likely token, ask for greedy", self.temperature);
             return Err(Error::option("temperature", reason));
         }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::option("top_p", format!("{} is not above 0 and at most 1", self.top_p)));
-        }
-        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+        if !is_positive(self.repetition_penalty) {
             let reason = format!("{} is not a positive number; 1 means none", self.repetition_penalty);
             return Err(Error::option("repetition_penalty", reason));
+        }
+        if self.exponential_decay_length_penalty.is_some_and(|(_, factor)| factor <= 0.0) {
+            return Err(Error::option("exponential_decay_length_penalty", "its factor is not a positive number"));
+        }
+        for (name, sum) in [("top_p", self.top_p), ("typical_p", self.typical_p)] {
+            if !(sum > 0.0 && sum <= 1.0) {
+                return Err(Error::option(name, format!("{sum} is not above 0 and at most 1")));
+            }
+        }
+        let least = [("min_p", self.min_p), ("epsilon_cutoff", self.epsilon_cutoff), ("eta_cutoff", self.eta_cutoff)];
+        for (name, probability) in least {
+            if !(0.0..1.0).contains(&probability) {
+                return Err(Error::option(name, format!("{probability} is not at least 0 and below 1")));
+            }
+        }
+        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || **bias == f32::INFINITY) {
+            return Err(Error::option("logit_bias", format!("{bias} for token {token} is not a number")));
+        }
+        if self.bad_words_ids.iter().any(Vec::is_empty) {
+            return Err(Error::option("bad_words_ids", "one of them has no tokens"));
+        }
+        self.check_tokens(config)
+    }
+
+    fn check_tokens(&self, config: &Config) -> Result<()> {
+        let biased: Vec<u32> = self.logit_bias.keys().copied().collect();
+        let bad_words = self.bad_words_ids.concat();
+        let tokens: [(_, &[u32]); 6] = [
+            ("logit_bias", &biased),
+            ("bad_words_ids", &bad_words),
+            ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
+            ("forced_eos_token_id", self.forced_eos_token_id.as_slice()),
+            ("suppress_tokens", &self.suppress_tokens),
+            ("begin_suppress_tokens", &self.begin_suppress_tokens),
+        ];
+        for (name, tokens) in tokens {
+            if let Some(token) = tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
+                let reason = format!("token {token} is not in the vocabulary of {} tokens", config.vocab_size);
+                return Err(Error::option(name, reason));
+            }
         }
         Ok(())
     }
 
     /// Whether the choice is simply the largest logit, which the GPU can find itself.
     pub fn is_plain_greedy(&self) -> bool {
-        self.greedy && self.repetition_penalty == 1.0
+        let Self { temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, seed, .. } = *self;
+        let warpers =
+            Self { temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, ..Self::greedy() };
+        *self == Self { seed, ..warpers }
     }
+}
+
+fn is_positive(number: f32) -> bool {
+    number > 0.0 && number.is_finite()
 }
 
 /// Chooses tokens; the same options and logits give the same tokens.
@@ -80,72 +199,47 @@ impl Sampler {
         &self.options
     }
 
-    /// Chooses the token that follows `history`, prompt and generated tokens alike.
-    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> u32 {
-        repetition_penalty(logits, history, self.options.repetition_penalty);
+    /// Makes of the logits what the token is chosen by: every processor, in the order of `generate()`.
+    pub fn process(&self, logits: &mut [f32], text: Text<'_>) {
+        let o = &self.options;
+        processors::logit_bias(logits, &o.logit_bias);
+        processors::repetition_penalty(logits, text, o.repetition_penalty);
+        processors::presence_and_frequency_penalty(logits, text, o.presence_penalty, o.frequency_penalty);
+        processors::no_repeat_ngram(logits, text, o.no_repeat_ngram_size);
+        processors::bad_words(logits, text, &o.bad_words_ids);
+        processors::min_length(logits, text, o.min_length, o.min_new_tokens);
+        processors::forced_bos_token(logits, text, o.forced_bos_token_id);
+        processors::forced_eos_token(logits, text, o.forced_eos_token_id);
+        processors::exponential_decay_length_penalty(logits, text, o.exponential_decay_length_penalty);
+        processors::suppress_tokens(logits, &o.suppress_tokens);
+        processors::begin_suppress_tokens(logits, text, &o.begin_suppress_tokens, o.forced_bos_token_id.is_some());
+        if !o.greedy {
+            processors::temperature(logits, o.temperature);
+            processors::top_k(logits, o.top_k);
+            processors::top_p(logits, o.top_p);
+            processors::min_p(logits, o.min_p);
+            processors::typical_p(logits, o.typical_p);
+            processors::epsilon_cutoff(logits, o.epsilon_cutoff);
+            processors::eta_cutoff(logits, o.eta_cutoff);
+        }
+    }
+
+    /// Chooses the token that follows `text`, and leaves behind the logits that it was chosen by.
+    ///
+    /// # Errors
+    /// [`Error::Option`] where the options rule out every token.
+    pub fn sample(&mut self, logits: &mut [f32], text: Text<'_>) -> Result<u32> {
+        self.process(logits, text);
+        let best = argmax(logits);
+        if logits[best as usize] == f32::NEG_INFINITY {
+            let reason = format!("together they rule out every token after the first {}", text.tokens.len());
+            return Err(Error::option("the sampling options", reason));
+        }
         if self.options.greedy {
-            return argmax(logits);
+            return Ok(best);
         }
-        temperature(logits, self.options.temperature);
-        top_k(logits, self.options.top_k);
-        top_p(logits, self.options.top_p);
         let draw: f64 = self.random.random();
-        multinomial(logits, draw)
-    }
-}
-
-/// For each distinct token of `history`: a positive logit is divided by `penalty`, a negative one multiplied.
-pub fn repetition_penalty(logits: &mut [f32], history: &[u32], penalty: f32) {
-    if penalty == 1.0 {
-        return;
-    }
-    let mut tokens = history.to_vec();
-    tokens.sort_unstable();
-    tokens.dedup();
-    for token in tokens {
-        let logit = &mut logits[token as usize];
-        *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
-    }
-}
-
-/// `logit / temperature`
-pub fn temperature(logits: &mut [f32], temperature: f32) {
-    for logit in logits {
-        *logit /= temperature;
-    }
-}
-
-/// Rules out what is below the `k`-th largest logit; 0 rules out nothing.
-pub fn top_k(logits: &mut [f32], k: usize) {
-    if k == 0 || k >= logits.len() {
-        return;
-    }
-    let mut sorted = logits.to_vec();
-    let (_, kth, _) = sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-    let kth = *kth;
-    for logit in logits {
-        if *logit < kth {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
-}
-
-/// Rules out the least likely tokens as long as their probabilities together stay within `1 - p`; the most likely
-/// one always stays.
-pub fn top_p(logits: &mut [f32], p: f32) {
-    if p >= 1.0 {
-        return;
-    }
-    let mut ascending: Vec<u32> = (0..logits.len() as u32).collect();
-    ascending.sort_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]));
-    let sorted: Vec<f32> = ascending.iter().map(|&token| logits[token as usize]).collect();
-    let mut cumulative = 0.0;
-    for (&token, probability) in ascending.iter().zip(softmax(&sorted)).take(logits.len() - 1) {
-        cumulative += probability;
-        if cumulative > f64::from(1.0 - p) {
-            break;
-        }
-        logits[token as usize] = f32::NEG_INFINITY;
+        Ok(multinomial(logits, draw).unwrap_or(best))
     }
 }
 
@@ -160,23 +254,12 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// The token at `draw`, from 0 to 1, of the cumulative distribution.
-fn multinomial(logits: &[f32], draw: f64) -> u32 {
-    let probabilities: Vec<f64> = softmax(logits).collect();
+/// The token at `draw`, from 0 to 1, of the cumulative distribution; `None` where rounding left its sum below.
+fn multinomial(logits: &[f32], draw: f64) -> Option<u32> {
     let mut cumulative = 0.0;
-    for (token, probability) in probabilities.iter().enumerate() {
-        cumulative += probability;
-        if draw < cumulative {
-            return token as u32;
-        }
-    }
-    // Rounding left the sum below the draw.
-    probabilities.iter().rposition(|&probability| probability > 0.0).unwrap_or(0) as u32
-}
-
-fn softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
-    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let weight = move |logit: &f32| (f64::from(*logit) - largest).exp();
-    let sum: f64 = logits.iter().map(weight).sum();
-    logits.iter().map(move |logit| weight(logit) / sum)
+    let is_reached = |candidate: &Candidate| {
+        cumulative += candidate.probability;
+        draw < cumulative
+    };
+    candidates(logits).into_iter().find(is_reached).map(|candidate| candidate.token)
 }

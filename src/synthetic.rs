@@ -27,7 +27,9 @@ pub async fn weights(gpu: &Gpu, config: &Config, seed: u32) -> Result<Weights> {
         maker.fill(block_out.weight.panels(), SCALE);
     }
     weights.ln_f.gain.write_elements(gpu, &vec![1.0f32; config.n_embd]);
-    maker.fill(weights.lm_head.weight.panels(), SCALE);
+    if let Some(head) = &weights.head {
+        maker.fill(head.weight.panels(), SCALE);
+    }
     gpu.check()?;
     Ok(weights)
 }

@@ -6,6 +6,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::bpe::Error::{BadMerges, MergeTokenOutOfVocabulary};
@@ -15,8 +16,9 @@ use tokenizers::{AddedToken, Tokenizer as Inner};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 
-/// Turns text into token ids and back.
-pub struct Tokenizer(Inner);
+/// Turns text into token ids and back. Clones share it.
+#[derive(Clone)]
+pub struct Tokenizer(Arc<Inner>);
 
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face model directory: `tokenizer.json`, or `vocab.json` and `merges.txt` with
@@ -35,10 +37,10 @@ impl Tokenizer {
         if !vocab.exists() {
             let Some(vocabulary) = checkpoint::vocabulary(path, vocab_size)? else { return Ok(None) };
             let inner = vocabulary::tokenizer(&vocabulary)?;
-            return Self(inner).check(&vocabulary.path, vocab_size).map(Some);
+            return Self(Arc::new(inner)).check(&vocabulary.path, vocab_size).map(Some);
         }
         let inner = byte_level_bpe(&vocab, &path.join("merges.txt"), &path.join("added_tokens.json"))?;
-        Self(inner).check(&vocab, vocab_size).map(Some)
+        Self(Arc::new(inner)).check(&vocab, vocab_size).map(Some)
     }
 
     /// Takes the bytes of a `tokenizer.json`; `name` is what messages call it.
@@ -64,7 +66,7 @@ impl Tokenizer {
         });
         check_merges(path, pairs, |token| json["model"]["vocab"].get(token).is_some())?;
         let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
-        Self(inner).check(path, vocab_size)
+        Self(Arc::new(inner)).check(path, vocab_size)
     }
 
     fn check(self, path: &Path, vocab_size: usize) -> Result<Self> {
@@ -180,9 +182,9 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 /// Text that grows by tokens: gives out what is certain, keeps what is not.
 ///
 /// Not certain are a character whose bytes have not all come, and the beginning of what may become a stop string.
-pub struct TextStream<'a> {
-    tokenizer: &'a Tokenizer,
-    stop: &'a [String],
+pub struct TextStream {
+    tokenizer: Tokenizer,
+    stop: Vec<String>,
     /// Tokens whose text is not all given out: they end inside a character.
     tokens: Vec<u32>,
     /// Bytes of these tokens' text that were taken already.
@@ -200,10 +202,10 @@ pub enum Piece {
     Stopped(String),
 }
 
-impl<'a> TextStream<'a> {
+impl TextStream {
     /// An empty text that ends where one of `stop` appears; none of them is empty.
-    pub fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        Self { tokenizer, stop, tokens: Vec::new(), taken: 0, held: String::new() }
+    pub fn new(tokenizer: &Tokenizer, stop: &[String]) -> Self {
+        Self { tokenizer: tokenizer.clone(), stop: stop.to_vec(), tokens: Vec::new(), taken: 0, held: String::new() }
     }
 
     /// Adds a token.

@@ -18,8 +18,8 @@ pub struct Weights {
     pub blocks: Vec<Block>,
     /// The final layer norm.
     pub ln_f: LayerNorm,
-    /// The classifier over the vocabulary.
-    pub lm_head: Linear,
+    /// What makes logits of hidden states: lm_head, score or qa_outputs, as the model's class has it, or none.
+    pub head: Option<Linear>,
 }
 
 /// The parameters of one block.
@@ -159,8 +159,11 @@ impl Weights {
             });
         }
         let ln_f = LayerNorm::new(gpu, "ln_f", n_embd).await?;
-        let lm_head = Linear::new(gpu, "lm_head", [vocab_size, n_embd], vocab_size).await?;
-        Ok(Self { wte, blocks, ln_f, lm_head })
+        let head = match config.head_features() {
+            0 => None,
+            features => Some(Linear::new(gpu, "head", [features, n_embd], features).await?),
+        };
+        Ok(Self { wte, blocks, ln_f, head })
     }
 
     /// Uploads a checkpoint, a panel at a time, into memory that is allocated before, and merges its adapters.
@@ -188,8 +191,8 @@ impl Weights {
         let block_in = Matrix::bytes(config.block_in_features(), n_embd) + vector(config.n_inner);
         let block_out = Matrix::bytes(n_embd, config.block_out_inputs()) + vector(n_embd);
         let block = 2 * vector(n_embd) + block_in + block_out;
-        let lm_head = Matrix::bytes(vocab_size, n_embd) + vector(vocab_size);
-        wte + n_layer as u64 * block + 2 * vector(n_embd) + lm_head
+        let head = Matrix::bytes(config.head_features(), n_embd) + vector(config.head_features());
+        wte + n_layer as u64 * block + 2 * vector(n_embd) + head
     }
 
     /// Bytes of the weights that one decoded token reads: all but the embedding, of which it reads one row.
@@ -221,7 +224,10 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
             self.fill_block(layer, block).await?;
         }
         self.fill_layer_norm(&weights.ln_f, [TensorName::LnFWeight, TensorName::LnFBias])?;
-        self.fill_lm_head(&weights.lm_head).await
+        match (&weights.head, TensorName::head_weight(self.checkpoint.config())) {
+            (Some(head), Some(weight)) => self.fill_head(head, weight).await,
+            _ => Ok(()),
+        }
     }
 
     async fn fill_block(&mut self, layer: usize, block: &Block) -> Result<()> {
@@ -264,13 +270,13 @@ impl<P: FnMut(Progress)> Loader<'_, P> {
         self.fill(matrix, runs).await
     }
 
-    async fn fill_lm_head(&mut self, lm_head: &Linear) -> Result<()> {
+    async fn fill_head(&mut self, head: &Linear, weight: TensorName) -> Result<()> {
         let config = self.checkpoint.config();
-        let name = if config.tie_word_embeddings { TensorName::Wte } else { TensorName::LmHeadWeight };
-        let view = self.checkpoint.tensor(name)?;
+        let view = self.checkpoint.tensor(weight)?;
         let runs = |row: usize| vec![(&view, row * config.n_embd..(row + 1) * config.n_embd)];
-        self.fill(&lm_head.weight, runs).await?;
-        self.fill_vector(&lm_head.bias, TensorName::LmHeadBias)
+        self.fill(&head.weight, runs).await?;
+        // A head without a bias adds zeros.
+        TensorName::head_bias(config.class).map_or(Ok(()), |bias| self.fill_vector(&head.bias, bias))
     }
 
     fn fill_layer_norm(&mut self, norm: &LayerNorm, [gain, bias]: [TensorName; 2]) -> Result<()> {

@@ -336,8 +336,8 @@ fn prompts_that_cannot_be_continued_are_refused() {
     for (option, value, words) in [
         ("--prompt", "", &["the prompt is empty"][..]),
         ("--prompt-file", &path("empty.txt"), &["the prompt is empty"]),
-        ("--prompt-file", &path("binary.txt"), &["cannot read the prompt from", "binary.txt", "UTF-8"]),
-        ("--prompt-file", &path("absent.txt"), &["cannot read the prompt from", "absent.txt"]),
+        ("--prompt-file", &path("binary.txt"), &["cannot read the text from", "binary.txt", "UTF-8"]),
+        ("--prompt-file", &path("absent.txt"), &["cannot read the text from", "absent.txt"]),
         ("--prompt-tokens", "1,1024,2", &["token 1024 is not in the vocabulary of 1024"]),
         ("--prompt-tokens", &too_long, &["the prompt has 513 tokens", "context is 512; shorten it by 1"]),
     ] {
@@ -348,7 +348,7 @@ fn prompts_that_cannot_be_continued_are_refused() {
     }
     let sound = Model::sound();
     let mut command = gptj_without_gpu(&["generate", "--model", sound.path(), "--prompt", "text"]);
-    assert_refused("no tokenizer", &mut command, 1, &["has no tokenizer.json and no vocab.json", "--prompt-tokens"]);
+    assert_refused("no tokenizer", &mut command, 1, &["has no tokenizer.json and no vocab.json", "--tokens"]);
 }
 
 #[test]
@@ -387,13 +387,13 @@ fn options_out_of_range_are_refused() {
         (&["--seed", "-1"], &["invalid value '-1' for '--seed <S>'"]),
         (&["--stop", ""], &["stop: a stop string is empty"]),
         (&["--stop", "x", "--stop", ""], &["stop: a stop string is empty"]),
-        (&["--prompt-tokens", "1,,2"], &["invalid value '' for '--prompt-tokens <IDS>'"]),
-        (&["--prompt-tokens", "4294967296"], &["invalid value '4294967296' for '--prompt-tokens <IDS>'"]),
+        (&["--prompt-tokens", "1,,2"], &["invalid value '' for '--tokens <IDS>'"]),
+        (&["--prompt-tokens", "4294967296"], &["invalid value '4294967296' for '--tokens <IDS>'"]),
         (&["--no-such-flag"], &["unexpected argument '--no-such-flag'"]),
         (&["--greedy", "--temperature", "1"], &["'--greedy' cannot be used with", "--temperature"]),
         (&["--greedy", "--seed", "1"], &["'--greedy' cannot be used with", "--seed"]),
-        (&["--prompt", "a", "--prompt-file", "b"], &["--prompt <TEXT>' cannot be used with", "--prompt-file"]),
-        (&["--prompt", "a", "--prompt-tokens", "1"], &["--prompt <TEXT>' cannot be used with", "--prompt-tokens"]),
+        (&["--prompt", "a", "--prompt-file", "b"], &["'--text <TEXT>' cannot be used with", "--file"]),
+        (&["--prompt", "a", "--prompt-tokens", "1"], &["'--text <TEXT>' cannot be used with", "--tokens"]),
     ] {
         let arguments = [&["generate"], arguments].concat();
         let mut command = gptj_without_gpu(&arguments);

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{block_on, open};
-use gptj::gpu::{Gpu, GpuOptions};
+use gptj::internals::gpu::{Gpu, GpuOptions};
 use gptj::{Checkpoint, Error, LoadOptions, Model};
 use tempfile::TempDir;
 

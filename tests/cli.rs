@@ -15,8 +15,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use assert_cmd::cargo::CommandCargoExt;
+use gptj::AdapterInfo;
 use gptj::Tokenizer;
-use gptj::gpu::AdapterInfo;
 use output::{run, run_json};
 use program::{gptj, gptj_without_gpu};
 use safetensors::SafeTensors;

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use common::{assert_close, block_on, gpu};
 use gptj::checkpoint::{BlockTensor, TensorName};
-use gptj::kernels::Row;
-use gptj::reference::{self, BlockWeights, LayerCache};
-use gptj::weights::Weights;
+use gptj::internals::kernels::Row;
+use gptj::internals::reference::{self, BlockWeights, LayerCache};
+use gptj::internals::weights::Weights;
 use gptj::{Checkpoint, Config, LoadOptions, MemoryPlan, Model};
 
 /// Of the largest logit. A block's keys and values are rounded to f16, to 2^-11 of each or to 2^-10 where a driver rounds

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use common::{assert_close, block_on, gpu};
 use gptj::checkpoint::TensorName;
-use gptj::gpu::Gpu;
+use gptj::internals::gpu::Gpu;
 use gptj::{Checkpoint, Config, LoadOptions, Model, Tokenizer};
 use half::f16;
 use rand::rngs::ChaCha8Rng;
@@ -92,7 +92,7 @@ fn logits(gpu: &Gpu, path: &Path, tokens: &[u32]) -> Vec<f32> {
     let (checkpoint, options) = (open(path), LoadOptions::default());
     let load = Model::load(gpu, &checkpoint, &options, |_| ());
     let mut model = block_on(load).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    block_on(model.stages(0, tokens)).expect("the GPU works").logits
+    common::logits_of_all(&mut model, tokens)
 }
 
 /// The tolerance is that of tests/model.rs, for the same reason.

@@ -8,7 +8,7 @@ mod output;
 #[path = "common/program.rs"]
 mod program;
 
-use gptj::gpu::AdapterInfo;
+use gptj::AdapterInfo;
 use output::{run, run_json};
 use program::{gptj, gptj_without_gpu};
 use safetensors::SafeTensors;

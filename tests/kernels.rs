@@ -1,4 +1,4 @@
-//! Every kernel against its twin in `gptj::reference`, over shapes that are odd on purpose.
+//! Every kernel against its twin in `gptj::internals::reference`, over shapes that are odd on purpose.
 //!
 //! The GPU runs with every check of memory accesses in place, with and without native f16 and subgroups. Inputs are
 //! multiples of 1/64, so that f16 holds them exactly and what differs is the kernels' own arithmetic: sums in f32 in
@@ -6,6 +6,8 @@
 //! n * 2^-24 * (the sum of their absolute values), and in practice by the square root of that n; the tolerances below are
 //! that bound for the largest n here, with the magnitude of the results in view.
 
+#[path = "kernels/attention.rs"]
+mod attention;
 mod common;
 #[path = "kernels/layout.rs"]
 mod layout;
@@ -17,11 +19,11 @@ use common::{
     step_tensor, u32_tensor,
 };
 use gptj::Config;
-use gptj::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, Product, StepSize, Tensor, padded, stitch};
-use gptj::kernels::{FMA_STEPS, IMPORTS, Kernels, NEEDLE, Row, SHADERS};
-use gptj::reference::{self, LayerCache};
-use gptj::regime::{Geometry, Regime, VectorShape, attention_lanes, most_splits};
-use gptj::weights::{LayerNorm, Linear, Matrix};
+use gptj::internals::gpu::{Dispatch, Format, Gpu, GpuOptions, Plan, Product, StepSize, Tensor, padded, stitch};
+use gptj::internals::kernels::{FMA_STEPS, IMPORTS, Kernels, NEEDLE, Row, SHADERS};
+use gptj::internals::reference::{self, LayerCache};
+use gptj::internals::regime::{Geometry, Regime, VectorShape};
+use gptj::internals::weights::{LayerNorm, Linear, Matrix};
 use layout::{GpuCache, activations, block_in_linear, block_out_linear, block_weights, read_activations};
 
 /// Sums of up to 320 products below 1 in f32: 320 * 2^-24 * the results' magnitude of up to some ten.
@@ -256,66 +258,6 @@ fn lm_head() {
             assert_close(&what, &read(gpu, &logits, n_outputs), &want, SUM, 1e-5);
             assert_padding_is_zero(gpu, &logits);
         }
-    });
-}
-
-/// Attention of `rows`, by each of the kernels in its turn.
-fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
-    for_each_case(shader, |gpu, config, kernels| {
-        assert!(
-            geometry(gpu).lane_positions * attention_lanes(config) < config.n_positions,
-            "a history has several splits"
-        );
-        let rows = rows(config);
-        // Large enough for the softmax to be far from uniform.
-        let q: Vec<f32> = numbers(12, rows.len() * config.n_embd).iter().map(|x| x * 4.0).collect();
-        let every_position: Vec<Row> =
-            (0..2 * config.n_positions as u32).map(|i| Row { slot: i % 2, position: i / 2 }).collect();
-        let [k, v] = [13, 14].map(|seed| numbers(seed, every_position.len() * config.n_embd));
-        let [mut keys, mut values] = [(); 2].map(|()| LayerCache::new(config, N_SLOTS, config.n_positions));
-        reference::append_cache(&every_position, &k, &mut keys);
-        reference::append_cache(&every_position, &v, &mut values);
-        let want = reference::attention(&rows, &q, &keys, &values);
-
-        let cache = GpuCache::new(gpu, config);
-        cache.write(gpu, config, [&keys, &values]);
-        let activations = activations(gpu, config, &[], &[], &q);
-        let step_tensor = step_tensor(gpu, &rows, 0);
-        let launches = if shader == "flash_attention" {
-            vec![kernels.flash_attention(&step_tensor, &activations, cache.layer())]
-        } else {
-            let n_splits = rows.len() * config.n_head * most_splits(config, config.n_positions);
-            let mixtures = f32_tensor(gpu, "mixtures", 1, n_splits * config.head_width(), &[]);
-            let softmaxes = f32_tensor(gpu, "softmaxes", 1, n_splits * 2, &[]);
-            let splits = [&mixtures, &softmaxes];
-            vec![
-                kernels.attention(&step_tensor, &activations, cache.layer(), splits),
-                kernels.merge_attention(&step_tensor, splits, &activations),
-            ]
-        };
-        run(gpu, &plan(launches), step(&rows));
-        // Scores of magnitude 40 are exact to 2^-19 or so; their exponentials and the mixture of values below 1
-        // are off by as much, relatively.
-        let [attended, hidden, q_after] = read_activations(gpu, config, &activations, rows.len());
-        assert_close(shader, &attended, &want, 2e-5, 0.0);
-        assert_eq!(q_after, q, "q is only read");
-        assert!(hidden.iter().all(|&value| value == 0.0), "the hidden layer is not touched");
-    });
-}
-
-#[test]
-fn attention() {
-    check_attention("attention", |config| rows(6, config));
-}
-
-/// Every row of another slot than its neighbours, and runs of rows as prompts have them, with a border within a tile.
-#[test]
-fn flash_attention() {
-    check_attention("flash_attention", |config| rows(37, config));
-    check_attention("flash_attention", |_| {
-        let prompt =
-            |slot: u32, from: u32, length: u32| (from..from + length).map(move |position| Row { slot, position });
-        prompt(0, 0, 33).chain(prompt(1, 40, 5)).chain(prompt(0, 33, 50)).collect()
     });
 }
 

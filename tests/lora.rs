@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use common::{assert_close, block_on, gpu, numbers};
 use gptj::checkpoint::{BlockTensor, TensorName};
-use gptj::gpu::Gpu;
-use gptj::{Checkpoint, LoadOptions, Model, reference};
+use gptj::internals::gpu::Gpu;
+use gptj::internals::reference;
+use gptj::{Checkpoint, LoadOptions, Model};
 use half::f16;
 use model::{Tensors, read, replace};
 use program::{gptj, gptj_without_gpu};
@@ -56,7 +57,7 @@ fn checkpoint(model: &Path, adapters: &[(&str, f32)]) -> Checkpoint {
 /// The logits of all of some tokens.
 fn logits(gpu: &Gpu, checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
     let mut model = block_on(Model::load(gpu, checkpoint, &LoadOptions::default(), |_| ())).expect("it fits");
-    block_on(model.stages(0, tokens)).expect("the GPU works").logits
+    common::logits_of_all(&mut model, tokens)
 }
 
 fn assert_logits_close(what: &str, got: &[f32], want: &[f32]) {

@@ -9,11 +9,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{assert_close, block_on, gpu, open};
-use gptj::gpu::{Gpu, GpuOptions};
-use gptj::regime::VectorShape;
+use common::{assert_close, block_on, gpu, logits_of_all, open};
+use gptj::VectorShape;
+use gptj::internals::gpu::{Gpu, GpuOptions};
 use gptj::{
-    Budget, Checkpoint, Config, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions,
+    Budget, Checkpoint, Config, Feed, FinishReason, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions,
 };
 use safetensors::SafeTensors;
 
@@ -88,13 +88,16 @@ fn every_stage_equals_transformers() {
     for name in GOLDENS {
         let reference = Reference::read(name);
         let mut model = load(&gpu, name, LoadOptions::default());
-        let stages = block_on(model.stages(0, &reference.tokens)).expect("the GPU works");
-        assert_eq!(stages.hidden.len(), reference.hidden.len(), "{name} has a stage for the embedding and each block");
-        for (stage, (got, want)) in stages.hidden.iter().zip(&reference.hidden).enumerate() {
+        let stages = block_on(model.stages(0, &reference.tokens, false)).expect("the GPU works");
+        let (ln_f, hidden) = stages.hidden_states.split_last().expect("there are some");
+        let hidden: Vec<_> = hidden.iter().chain([&stages.last_block]).collect();
+        assert_eq!(hidden.len(), reference.hidden.len(), "{name} has a stage for the embedding and each block");
+        for (stage, (got, want)) in hidden.into_iter().zip(&reference.hidden).enumerate() {
             assert_stage_close(&format!("{name}, hidden.{stage}"), got, want);
         }
-        assert_stage_close(&format!("{name}, ln_f"), &stages.ln_f, &reference.ln_f);
-        assert_stage_close(&format!("{name}, logits"), &stages.logits, &reference.logits);
+        assert_stage_close(&format!("{name}, ln_f"), ln_f, &reference.ln_f);
+        let logits = logits_of_all(&mut model, &reference.tokens);
+        assert_stage_close(&format!("{name}, logits"), &logits, &reference.logits);
     }
 }
 
@@ -111,9 +114,9 @@ fn greedy_text_equals_transformers() {
         assert!(decided >= 8, "{name}: the reference's own margins decide too few tokens to compare");
         let mut model = load(&gpu, name, LoadOptions::default());
         let options = GenerateOptions {
-            max_new_tokens: decided,
-            sampling: SamplingOptions { greedy: true, ..SamplingOptions::default() },
-            stop: Vec::new(),
+            max_new_tokens: Some(decided),
+            sampling: SamplingOptions::greedy(),
+            ..GenerateOptions::default()
         };
         let mut generation = Generation::new(&mut model, None, &reference.tokens, &options).expect("a good prompt");
         while block_on(generation.next()).expect("the GPU works").is_some() {}
@@ -218,7 +221,7 @@ fn what_was_done_ahead_is_used_only_where_it_fits() {
         let mut fresh = load(&gpu, "tiny", LoadOptions { n_slots: 2, ..LoadOptions::default() });
         block_on(fresh.logits(slot, tokens)).expect("the GPU works")
     };
-    let most_likely = |logits: &[f32]| gptj::reference::argmax(logits, logits.len())[0];
+    let most_likely = |logits: &[f32]| gptj::internals::reference::argmax(logits, logits.len())[0];
     let sequence = |last: &[u32]| [&tokens, last].concat();
 
     let first = block_on(model.most_likely(0, &tokens, true)).expect("the GPU works");
@@ -277,7 +280,8 @@ fn the_budget_is_what_is_allocated() {
     let options = LoadOptions { chunk: 40, n_slots: 2, ..LoadOptions::default() };
     let _model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
     // The rest is the memory for reading results back.
-    let logits = 2 * gptj::gpu::padded(checkpoint.config().vocab_size) as u64 * 4;
+    let outputs = options.n_slots;
+    let logits = (2 * outputs * gptj::internals::gpu::padded(checkpoint.config().vocab_size)) as u64 * 4;
     assert_eq!(gpu.created().buffer_bytes - before, Budget::new(checkpoint.config(), &options).allocated() + logits);
 }
 
@@ -297,10 +301,7 @@ fn end_of_text_ends_the_text() {
 
     let checkpoint = Checkpoint::open(directory.path()).expect("a sound checkpoint");
     let mut model = block_on(Model::load(&gpu, &checkpoint, &LoadOptions::default(), |_| ())).expect("it fits");
-    let options = GenerateOptions {
-        sampling: SamplingOptions { greedy: true, ..SamplingOptions::default() },
-        ..GenerateOptions::default()
-    };
+    let options = GenerateOptions { sampling: SamplingOptions::greedy(), ..GenerateOptions::default() };
     let mut generation = Generation::new(&mut model, None, &reference.tokens, &options).expect("a good prompt");
     while block_on(generation.next()).expect("the GPU works").is_some() {}
     assert_eq!(generation.tokens(), &reference.greedy[..length]);
@@ -324,9 +325,9 @@ fn a_batch_is_its_sequences() {
         .collect();
     let mut next = Vec::new();
     for (slot, prompt) in prompts.iter().enumerate() {
-        let (last, start) = prompt.split_last().expect("no prompt is empty");
+        let (start, last) = prompt.split_at(prompt.len() - 1);
         block_on(model.logits(slot, start)).expect("the GPU works");
-        next.push((slot, *last));
+        next.push(Feed { slot, tokens: last });
     }
     assert_eq!(block_on(model.most_likely_of_each(&next)).expect("the GPU works"), alone);
 }
@@ -337,7 +338,7 @@ fn synthetic_weights_make_a_model() {
     let Some(gpu) = gpu() else { return };
     let config = Config::preset("tiny").expect("there is one");
     let logits = [1, 1, 2].map(|seed| {
-        let weights = block_on(gptj::synthetic::weights(&gpu, &config, seed)).expect("they fit");
+        let weights = block_on(gptj::internals::synthetic::weights(&gpu, &config, seed)).expect("they fit");
         let options = LoadOptions { chunk: 32, ..LoadOptions::default() };
         let mut model = block_on(Model::new(&gpu, &config, weights, &options)).expect("it fits");
         block_on(model.logits(0, &prompt(20, config.vocab_size))).expect("the GPU works")
@@ -352,7 +353,7 @@ fn synthetic_weights_make_a_model() {
 fn a_rehearsal_takes_no_memory() {
     let Some(gpu) = open(&GpuOptions { rehearsal: true, ..GpuOptions::default() }) else { return };
     let config = Config::preset("6b").expect("there is one");
-    let weights = block_on(gptj::synthetic::weights(&gpu, &config, 0)).expect("they fit");
+    let weights = block_on(gptj::internals::synthetic::weights(&gpu, &config, 0)).expect("they fit");
     let mut model = block_on(Model::new(&gpu, &config, weights, &LoadOptions::default())).expect("it fits");
     assert!(gpu.created().buffer_bytes < 64 << 20);
     assert!(gpu.created().bind_groups >= model.launches(1), "one a dispatch");

@@ -299,7 +299,7 @@ fn a_model_without_a_head_is_called_by_its_name() {
     };
     let tensors: Vec<_> = golden.names().into_iter().filter_map(bare).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
-    let words = "2 of the model's tensors are missing: lm_head.weight, lm_head.bias; this is a bare GPTJModel without a \
-                 language model head";
+    let words = "2 of the model's tensors are missing: lm_head.weight, lm_head.bias; they are the head of a \
+                 GPTJForCausalLM";
     assert_pickle_refused("no head", &pickle(&dict(&tensors)), words);
 }

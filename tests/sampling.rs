@@ -4,97 +4,199 @@
 //! are one operation each, so numbers may differ by a rounding each, and which tokens are ruled out not at all; the
 //! cases leave no cut to rounding.
 
-use gptj::SamplingOptions;
-use gptj::sampler::{self, Sampler, argmax};
+use std::collections::BTreeMap;
+
+use gptj::internals::sampler::processors::{self, Text};
+use gptj::internals::sampler::{Sampler, argmax};
+use gptj::{Config, SamplingOptions};
 use serde::Deserialize;
 
-/// Two roundings of f32, of a number itself.
-const TOLERANCE: f32 = 2.0 * f32::EPSILON;
+/// Of a number: a power, a product and a sum of f32, each rounded.
+const TOLERANCE: f32 = 4.0 * f32::EPSILON;
 
 #[derive(Deserialize)]
 struct Case {
-    repetition_penalty: f32,
-    temperature: f32,
-    top_k: usize,
-    top_p: f32,
+    prompt_length: usize,
+    max_length: usize,
+    end_of_text: Vec<u32>,
     history: Vec<u32>,
     logits: Vec<f32>,
-    alone: Alone,
+    options: SamplingOptions,
+    /// What each processor alone makes of the logits; `None` is a token that it rules out.
+    alone: BTreeMap<String, Vec<Option<f32>>>,
+    /// What they make of them one after another.
     chained: Vec<Option<f32>>,
 }
 
-/// What each processor alone makes of the logits; `None` is a token that it rules out.
-#[derive(Deserialize)]
-struct Alone {
-    repetition_penalty: Vec<Option<f32>>,
-    temperature: Vec<Option<f32>>,
-    top_k: Vec<Option<f32>>,
-    top_p: Vec<Option<f32>>,
+impl Case {
+    fn text(&self) -> Text<'_> {
+        Text {
+            tokens: &self.history,
+            prompt_length: self.prompt_length,
+            max_length: self.max_length,
+            end_of_text: &self.end_of_text,
+        }
+    }
+
+    /// The options as transformers chains them: the two penalties are OpenAI's.
+    fn chained_options(&self) -> SamplingOptions {
+        SamplingOptions { presence_penalty: 0.0, frequency_penalty: 0.0, ..self.options.clone() }
+    }
+
+    /// The logits after the processor of one option.
+    fn process(&self, option: &str) -> Vec<f32> {
+        let (mut logits, text, o) = (self.logits.clone(), self.text(), &self.options);
+        let l = logits.as_mut_slice();
+        match option {
+            "logit_bias" => processors::logit_bias(l, &o.logit_bias),
+            "repetition_penalty" => processors::repetition_penalty(l, text, o.repetition_penalty),
+            "presence_penalty" => processors::presence_and_frequency_penalty(l, text, o.presence_penalty, 0.0),
+            "frequency_penalty" => processors::presence_and_frequency_penalty(l, text, 0.0, o.frequency_penalty),
+            "no_repeat_ngram_size" => processors::no_repeat_ngram(l, text, o.no_repeat_ngram_size),
+            "bad_words_ids" => processors::bad_words(l, text, &o.bad_words_ids),
+            "min_length" => processors::min_length(l, text, o.min_length, 0),
+            "min_new_tokens" => processors::min_length(l, text, 0, o.min_new_tokens),
+            "forced_bos_token_id" => processors::forced_bos_token(l, text, o.forced_bos_token_id),
+            "forced_eos_token_id" => processors::forced_eos_token(l, text, o.forced_eos_token_id),
+            "exponential_decay_length_penalty" => {
+                processors::exponential_decay_length_penalty(l, text, o.exponential_decay_length_penalty);
+            }
+            "suppress_tokens" => processors::suppress_tokens(l, &o.suppress_tokens),
+            "begin_suppress_tokens" => {
+                processors::begin_suppress_tokens(l, text, &o.begin_suppress_tokens, o.forced_bos_token_id.is_some());
+            }
+            "temperature" => processors::temperature(l, o.temperature),
+            "top_k" => processors::top_k(l, o.top_k),
+            "top_p" => processors::top_p(l, o.top_p),
+            "min_p" => processors::min_p(l, o.min_p),
+            "typical_p" => processors::typical_p(l, o.typical_p),
+            "epsilon_cutoff" => processors::epsilon_cutoff(l, o.epsilon_cutoff),
+            "eta_cutoff" => processors::eta_cutoff(l, o.eta_cutoff),
+            other => panic!("there is no processor for {other}"),
+        }
+        logits
+    }
 }
 
 fn cases() -> Vec<Case> {
-    let text = std::fs::read_to_string("tests/golden/sampling.json").expect("the goldens are there");
+    let text = std::fs::read_to_string("tests/golden/processors.json").expect("the goldens are there");
     serde_json::from_str(&text).expect("the generator writes sound files")
 }
 
-fn assert_processed(what: &str, got: &[f32], want: &[Option<f32>]) {
+/// The largest difference, relative to the wanted number; fails where it is too large or other tokens are ruled out.
+fn difference(what: &str, got: &[f32], want: &[Option<f32>]) -> f32 {
     assert_eq!(got.len(), want.len(), "{what}: as many logits as before");
+    let mut largest = 0f32;
     for (token, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let equal = match want {
-            None => got == f32::NEG_INFINITY,
-            Some(want) => (got - want).abs() <= TOLERANCE * want.abs(),
+        let Some(want) = want else {
+            assert_eq!(got, f32::NEG_INFINITY, "{what}: token {token} is not ruled out");
+            continue;
         };
-        assert!(equal, "{what}: token {token} has {got}, not {want:?}");
+        let error = (got - want).abs();
+        assert!(error <= TOLERANCE * want.abs(), "{what}: token {token} has {got}, not {want}");
+        largest = largest.max(error / want.abs().max(f32::MIN_POSITIVE));
     }
+    largest
 }
 
 #[test]
 fn each_processor_alone_equals_transformers() {
+    // By option: cases, those in which it did anything, and the largest difference.
+    let mut table: BTreeMap<String, (usize, usize, f32)> = BTreeMap::new();
     for (index, case) in cases().iter().enumerate() {
-        let assert_alone = |name: &str, process: &dyn Fn(&mut [f32]), want: &[Option<f32>]| {
-            let mut logits = case.logits.clone();
-            process(&mut logits);
-            assert_processed(&format!("case {index}, {name}"), &logits, want);
-        };
-        let Case { repetition_penalty, temperature, top_k, top_p, history, alone, .. } = case;
-        let penalise = |logits: &mut [f32]| sampler::repetition_penalty(logits, history, *repetition_penalty);
-        assert_alone("repetition penalty", &penalise, &alone.repetition_penalty);
-        assert_alone("temperature", &|logits| sampler::temperature(logits, *temperature), &alone.temperature);
-        assert_alone("top-k", &|logits| sampler::top_k(logits, *top_k), &alone.top_k);
-        assert_alone("top-p", &|logits| sampler::top_p(logits, *top_p), &alone.top_p);
+        for (option, want) in &case.alone {
+            let got = case.process(option);
+            let largest = difference(&format!("case {index}, {option}"), &got, want);
+            let (count, acted, worst) = table.entry(option.clone()).or_default();
+            *count += 1;
+            *acted += usize::from(got != case.logits);
+            *worst = worst.max(largest);
+        }
+    }
+    println!("{:<34} cases  act  largest relative difference", "processor");
+    for (option, (count, acted, worst)) in &table {
+        println!("{option:<34} {count:>5} {acted:>4}  {worst:.1e}");
+        assert!(*acted > 0, "{option} does something in some case");
+    }
+    let all = serde_json::to_value(SamplingOptions::default()).expect("options are JSON");
+    for option in all.as_object().expect("an object").keys().filter(|key| !["greedy", "seed"].contains(&key.as_str())) {
+        assert!(table.contains_key(option), "{option} is tested");
     }
 }
 
-/// The sampler leaves the processed logits behind, so this also tests that it chains the processors in their order.
+/// The order is transformers' own: its generate() made the chains.
 #[test]
 fn the_sampler_chains_the_processors_as_generate_does() {
+    let (mut worst, mut chained) = (0f32, 0);
     for (index, case) in cases().iter().enumerate() {
-        let Case { repetition_penalty, temperature, top_k, top_p, .. } = *case;
-        let options = SamplingOptions { repetition_penalty, temperature, top_k, top_p, ..SamplingOptions::default() };
         let mut logits = case.logits.clone();
-        let token = Sampler::new(options).sample(&mut logits, &case.history);
-        assert_processed(&format!("case {index}, chained"), &logits, &case.chained);
+        let token = Sampler::new(case.chained_options()).sample(&mut logits, case.text());
+        let token = token.expect("some token is left");
+        worst = worst.max(difference(&format!("case {index}, chained"), &logits, &case.chained));
+        chained += usize::from(case.alone.len() > 1);
         assert!(case.chained[token as usize].is_some(), "case {index}: token {token} was ruled out and drawn");
     }
+    println!("{chained} chains, largest relative difference {worst:.1e}");
 }
 
 #[test]
-fn greedy_takes_the_largest_logit_after_the_repetition_penalty() {
-    for case in cases() {
-        let Case { repetition_penalty, ref alone, .. } = case;
-        let options = SamplingOptions { greedy: true, repetition_penalty, ..SamplingOptions::default() };
-        let penalised: Vec<f32> =
-            alone.repetition_penalty.iter().map(|logit| logit.expect("none is ruled out")).collect();
-        let token = Sampler::new(options).sample(&mut case.logits.clone(), &case.history);
-        assert_eq!(token, argmax(&penalised));
+fn greedy_takes_the_largest_logit_after_what_is_no_matter_of_chance() {
+    for case in cases().iter().filter(|case| case.alone.contains_key("repetition_penalty")) {
+        let options = SamplingOptions {
+            repetition_penalty: case.options.repetition_penalty,
+            temperature: 0.1,
+            top_k: 1,
+            ..SamplingOptions::greedy()
+        };
+        let token = Sampler::new(options).sample(&mut case.logits.clone(), case.text()).expect("a token is left");
+        assert_eq!(token, argmax(&case.process("repetition_penalty")));
     }
     assert_eq!(argmax(&[-3.0, 2.0, -1.0, 2.0]), 1, "the first of equals");
+}
+
+/// A text of one token.
+const TEXT: Text<'_> = Text { tokens: &[0], prompt_length: 1, max_length: 10, end_of_text: &[] };
+
+#[test]
+fn where_no_token_is_left_it_is_an_error() {
+    let options = SamplingOptions { suppress_tokens: vec![0, 1, 2], ..SamplingOptions::default() };
+    let error = Sampler::new(options).sample(&mut [1.0, 2.0, 3.0], TEXT).expect_err("nothing is left");
+    assert!(error.to_string().contains("they rule out every token"), "{error}");
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let config = Config { vocab_size: 10, ..Config::default() };
+    for (json, words) in [
+        (r#"{"temperature": 0}"#, "temperature: 0 is not a positive number"),
+        (r#"{"top_p": 1.5}"#, "top_p: 1.5"),
+        (r#"{"min_p": 1}"#, "min_p: 1"),
+        (r#"{"typical_p": 0}"#, "typical_p: 0"),
+        (r#"{"epsilon_cutoff": -0.1}"#, "epsilon_cutoff: -0.1"),
+        (r#"{"eta_cutoff": 1}"#, "eta_cutoff: 1"),
+        (r#"{"repetition_penalty": -1}"#, "repetition_penalty: -1"),
+        (r#"{"presence_penalty": 1e99}"#, "presence_penalty: inf"),
+        (r#"{"exponential_decay_length_penalty": [3, 0]}"#, "exponential_decay_length_penalty"),
+        (r#"{"bad_words_ids": [[1], []]}"#, "bad_words_ids: one of them has no tokens"),
+        (r#"{"bad_words_ids": [[1, 10]]}"#, "bad_words_ids: token 10"),
+        (r#"{"logit_bias": {"10": 1}}"#, "logit_bias: token 10"),
+        (r#"{"suppress_tokens": [11]}"#, "suppress_tokens: token 11"),
+        (r#"{"begin_suppress_tokens": [11]}"#, "begin_suppress_tokens: token 11"),
+        (r#"{"forced_bos_token_id": 12}"#, "forced_bos_token_id: token 12"),
+        (r#"{"forced_eos_token_id": 12}"#, "forced_eos_token_id: token 12"),
+    ] {
+        let options: SamplingOptions = serde_json::from_str(json).expect(json);
+        let message = options.check(&config).expect_err(json).to_string();
+        assert!(message.contains(words), "{json}: {message}");
+    }
+    SamplingOptions::default().check(&config).expect("the default is in range");
+    serde_json::from_str::<SamplingOptions>(r#"{"temprature": 1}"#).expect_err("there is no such option");
 }
 
 /// `count` draws from the same logits.
 fn draws(options: &SamplingOptions, logits: &[f32], count: usize) -> Vec<u32> {
     let mut sampler = Sampler::new(options.clone());
-    (0..count).map(|_| sampler.sample(&mut logits.to_vec(), &[])).collect()
+    (0..count).map(|_| sampler.sample(&mut logits.to_vec(), TEXT).expect("a token is left")).collect()
 }
 
 /// Pearson's statistic of 100,000 draws among eight tokens, for several seeds. Draws that follow the probabilities

@@ -5,9 +5,9 @@ mod common;
 use std::path::Path;
 
 use common::{assert_close, block_on, gpu};
-use gptj::gpu::{Gpu, Product};
-use gptj::regime::VectorShape;
-use gptj::self_test::multiplies_rightly;
+use gptj::VectorShape;
+use gptj::internals::gpu::{Gpu, Product};
+use gptj::internals::self_test::multiplies_rightly;
 use gptj::{Checkpoint, LoadOptions, MatrixUnits, Model};
 
 /// The GPU, where it has matrix units. That there are none is said, and a failure with `GPTJ_REQUIRE_MATRIX_UNITS`.

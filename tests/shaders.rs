@@ -9,8 +9,8 @@ use std::mem::offset_of;
 use std::path::Path;
 
 use constants::constants_of;
-use gptj::gpu::{Specialisation, stitch};
-use gptj::kernels::{IMPORTS, Row, SHADERS, StepHeader};
+use gptj::internals::gpu::{Specialisation, stitch};
+use gptj::internals::kernels::{IMPORTS, Row, SHADERS, StepHeader};
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{PipelineConstants, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use gptj::Tokenizer;
-use gptj::tokenizer::{Piece, TextStream};
+use gptj::internals::tokenizer::{Piece, TextStream};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;

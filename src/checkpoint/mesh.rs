@@ -14,7 +14,7 @@ use super::names::{BlockTensor, TensorName};
 use super::npz::NpzFile;
 use super::numbers::{Numbers, TensorView};
 use super::pieces::{Biased, Joined, Sum, Transposed};
-use crate::config::Config;
+use crate::config::{Class, Config};
 use crate::error::{Error, Result};
 
 /// A checkpoint whose arrays are all there and have their shapes.
@@ -99,13 +99,16 @@ fn parameter(name: TensorName) -> (Parameter, Split) {
         TensorName::LnFBias => ("projection_shard/~/replicated_layer_norm".to_owned(), "offset", Split::Same),
         TensorName::LmHeadWeight => ("projection_shard/~/linear".to_owned(), "w", Split::Outputs),
         TensorName::LmHeadBias => ("projection_shard/~/linear".to_owned(), "b", Split::Rows),
+        TensorName::Score | TensorName::QaOutputsWeight | TensorName::QaOutputsBias => {
+            unreachable!("these checkpoints are language models")
+        }
     };
     ((module, parameter), split)
 }
 
 /// The tensors of a model of this configuration, and how many arrays a shard has for them.
 fn tensors(config: &Config) -> (HashMap<String, Tensor>, usize) {
-    let config = Config { tie_word_embeddings: false, ..config.clone() };
+    let config = Config { class: Class::CausalLm, tie_word_embeddings: false, ..config.clone() };
     let names = TensorName::all(&config);
     let mut order: Vec<_> = names.iter().map(|&name| parameter(name).0).chain([embedding_bias()]).collect();
     order.sort();

@@ -28,13 +28,13 @@ pub use numbers::{NumberFormat, TensorView};
 pub use verify::Verification;
 pub use write::{WriteFormat, WriteOptions, Written, write};
 
-use crate::config::Config;
+use crate::config::{Class, Config};
 use crate::error::{Error, Result};
 use file::MappedFile;
 use safetensors::SafetensorsFile;
 
 /// Something on disk that holds tensors under the names that Hugging Face has for them: a file of some format.
-trait Source {
+trait Source: Send + Sync {
     /// What messages call it.
     fn path(&self) -> &Path;
 
@@ -62,7 +62,7 @@ pub struct Checkpoint {
     path: PathBuf,
     config: Config,
     sources: Vec<Box<dyn Source>>,
-    /// What stands before the names of all tensors but `lm_head`'s.
+    /// What stands before the names of all tensors but those of a head.
     prefix: &'static str,
     adapters: Vec<Adapter>,
 }
@@ -77,6 +77,17 @@ impl Checkpoint {
     /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_unchecked(path)?.checked()
+    }
+
+    /// The same as a model of this class, whatever the configuration says of its own: tensors of another head are passed
+    /// over, and those of this one must be there.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_as(path: &Path, class: Class) -> Result<Self> {
+        let mut checkpoint = Self::open_unchecked(path)?;
+        checkpoint.config.class = class;
+        checkpoint.checked()
     }
 
     /// The same whatever the tensors are.
@@ -121,6 +132,15 @@ impl Checkpoint {
         Self::new(path, config, vec![Box::new(file)]).checked()
     }
 
+    /// The same checkpoint as a model of another class.
+    ///
+    /// # Errors
+    /// Where it lacks the tensors of that class's head.
+    pub fn into_class(mut self, class: Class) -> Result<Self> {
+        self.config.class = class;
+        self.checked()
+    }
+
     fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Self {
         let sources = codegen::as_gptj(sources, &config);
         let prefix =
@@ -134,15 +154,16 @@ impl Checkpoint {
         for name in TensorName::all(&self.config) {
             match self.source_of(name) {
                 Some(source) => _ = self.view(source, name)?,
-                None => missing.push(name.in_file(self.prefix)),
+                None => missing.push(name),
             }
         }
         if missing.is_empty() {
             return Ok(self);
         }
-        let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&missing));
-        if self.prefix.is_empty() && missing.iter().all(|name| name.starts_with("lm_head.")) {
-            reason += "; this is a bare GPTJModel without a language model head, which generating text needs";
+        let names: Vec<_> = missing.iter().map(|name| name.in_file(self.prefix)).collect();
+        let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&names));
+        if missing.iter().all(|name| name.is_of_head()) {
+            reason += &format!("; they are the head of a {}, which this model is not", self.config.class);
         }
         // A prefix or a name that nobody expected shows here.
         let surplus = self.surplus();

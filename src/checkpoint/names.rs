@@ -1,6 +1,6 @@
 //! The tensors of a GPT-J and what checkpoint files call them.
 
-use crate::config::Config;
+use crate::config::{Class, Config};
 
 /// One tensor of a model, whatever a file calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,12 @@ pub enum TensorName {
     LmHeadWeight,
     /// The bias of that classifier, (vocab_size).
     LmHeadBias,
+    /// The classifier over labels, (labels, n_embd). It has no bias.
+    Score,
+    /// What scores a token as an answer's start and as its end, (2, n_embd).
+    QaOutputsWeight,
+    /// (2)
+    QaOutputsBias,
 }
 
 /// A tensor of a block. GPT-J's attention has no biases.
@@ -83,7 +89,7 @@ impl BlockTensor {
 }
 
 impl TensorName {
-    /// Every tensor of a language model, in the order of the forward pass. The older files' `attn.bias` and
+    /// Every tensor of a model of this class, in the order of the forward pass. The older files' `attn.bias` and
     /// `attn.masked_bias` are no parameters and not among them.
     pub fn all(config: &Config) -> Vec<Self> {
         let blocks = (0..config.n_layer).flat_map(|layer| BlockTensor::ALL.map(|tensor| Self::Block(layer, tensor)));
@@ -92,9 +98,34 @@ impl TensorName {
             .chain(blocks)
             .chain([Self::LnFWeight, Self::LnFBias])
             // A tied lm_head has the embedding's weights and its own bias.
-            .chain((!config.tie_word_embeddings).then_some(Self::LmHeadWeight))
-            .chain([Self::LmHeadBias])
+            .chain(Self::head_weight(config).filter(|&weight| weight != Self::Wte))
+            .chain(Self::head_bias(config.class))
             .collect()
+    }
+
+    /// The weights of a model's head, which may be the embedding's.
+    pub(crate) fn head_weight(config: &Config) -> Option<Self> {
+        match config.class {
+            Class::Model => None,
+            Class::CausalLm if config.tie_word_embeddings => Some(Self::Wte),
+            Class::CausalLm => Some(Self::LmHeadWeight),
+            Class::SequenceClassification => Some(Self::Score),
+            Class::QuestionAnswering => Some(Self::QaOutputsWeight),
+        }
+    }
+
+    /// The bias of a model's head, where it has one.
+    pub(crate) fn head_bias(class: Class) -> Option<Self> {
+        match class {
+            Class::Model | Class::SequenceClassification => None,
+            Class::CausalLm => Some(Self::LmHeadBias),
+            Class::QuestionAnswering => Some(Self::QaOutputsBias),
+        }
+    }
+
+    /// Whether it belongs to a head, whose tensors have no prefix.
+    pub(super) fn is_of_head(self) -> bool {
+        !matches!(self, Self::Wte | Self::Block(..) | Self::LnFWeight | Self::LnFBias)
     }
 
     pub(super) fn in_file(self, prefix: &str) -> String {
@@ -105,6 +136,9 @@ impl TensorName {
             Self::LnFBias => format!("{prefix}ln_f.bias"),
             Self::LmHeadWeight => "lm_head.weight".to_owned(),
             Self::LmHeadBias => "lm_head.bias".to_owned(),
+            Self::Score => "score.weight".to_owned(),
+            Self::QaOutputsWeight => "qa_outputs.weight".to_owned(),
+            Self::QaOutputsBias => "qa_outputs.bias".to_owned(),
         }
     }
 
@@ -114,6 +148,9 @@ impl TensorName {
         match self {
             Self::Wte | Self::LmHeadWeight => vec![vocab_size, n_embd],
             Self::LmHeadBias => vec![vocab_size],
+            Self::Score => vec![config.labels.len(), n_embd],
+            Self::QaOutputsWeight => vec![2, n_embd],
+            Self::QaOutputsBias => vec![2],
             Self::LnFWeight | Self::LnFBias => vec![n_embd],
             Self::Block(_, tensor) => match tensor {
                 BlockTensor::QProj | BlockTensor::KProj | BlockTensor::VProj | BlockTensor::OutProj => {

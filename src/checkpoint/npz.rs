@@ -4,10 +4,10 @@
 //! An array that is stored is read where it lies in the file. One that is deflated is inflated when it is first looked at,
 //! and forgotten when its end is released.
 
-use std::cell::RefCell;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zip::CompressionMethod;
 
@@ -82,7 +82,7 @@ impl NpzFile {
             Place::Stored(range) => Box::new(Dense { file: &self.file, format, range: range.clone() }),
             Place::Deflated { index, header, bytes } => {
                 let place = (*index, *header, *bytes);
-                Box::new(Deflated { file: &self.file, place, format, inflated: RefCell::default() })
+                Box::new(Deflated { file: &self.file, place, format, inflated: Mutex::default() })
             }
         })
     }
@@ -184,10 +184,14 @@ struct Deflated<'a> {
     place: (usize, usize, usize),
     format: NumberFormat,
     /// The bytes, once they have been looked at; none where they are damaged.
-    inflated: RefCell<Option<Vec<u8>>>,
+    inflated: Mutex<Option<Vec<u8>>>,
 }
 
 impl Deflated<'_> {
+    fn inflated(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.inflated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Empty where the file is damaged.
     fn inflate(&self) -> Vec<u8> {
         let (index, header, bytes) = self.place;
@@ -204,7 +208,7 @@ impl Deflated<'_> {
 
 impl Numbers for Deflated<'_> {
     fn decode(&self, start: usize, numbers: &mut [f32]) {
-        let mut inflated = self.inflated.borrow_mut();
+        let mut inflated = self.inflated();
         let bytes = inflated.get_or_insert_with(|| self.inflate());
         let range = start * self.format.bytes()..(start + numbers.len()) * self.format.bytes();
         match bytes.get(range) {
@@ -220,7 +224,7 @@ impl Numbers for Deflated<'_> {
 
     fn release(&self, range: Range<usize>) {
         if range.end * self.format.bytes() == self.place.2 {
-            self.inflated.take();
+            self.inflated().take();
         }
     }
 }

@@ -10,7 +10,7 @@ use super::file::MappedFile;
 use crate::error::{Error, Result};
 
 /// The elements of a tensor, in the order of its rows, however a file stores them.
-pub(super) trait Numbers {
+pub(super) trait Numbers: Send + Sync {
     /// Decodes the elements from `start` on, as many as `numbers` has room for.
     fn decode(&self, start: usize, numbers: &mut [f32]);
 

@@ -3,8 +3,8 @@
 //! They are put together as they are read. A matrix is transposed some rows at a time, so that there is never a second
 //! copy of it.
 
-use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::numbers::Numbers;
 
@@ -91,13 +91,13 @@ pub(super) struct Biased<'a> {
     bias: Sum<'a>,
     width: usize,
     /// The bias, once it has been needed.
-    sum: OnceCell<Vec<f32>>,
+    sum: OnceLock<Vec<f32>>,
 }
 
 impl<'a> Biased<'a> {
     /// Both have this width.
     pub(super) fn new(matrix: Joined<'a>, bias: Sum<'a>, width: usize) -> Self {
-        Self { matrix, bias, width, sum: OnceCell::new() }
+        Self { matrix, bias, width, sum: OnceLock::new() }
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) struct Transposed<'a> {
     piece_rows: usize,
     /// Columns of the whole that a piece has numbers of.
     piece_columns: usize,
-    panel: RefCell<Panel>,
+    panel: Mutex<Panel>,
 }
 
 /// Some rows of the whole.
@@ -150,13 +150,13 @@ impl<'a> Transposed<'a> {
     /// Of pieces that each have some of the rows.
     pub(super) fn of_rows(pieces: Vec<Piece<'a>>, rows: usize, width: usize) -> Self {
         let piece_rows = rows / pieces.len();
-        Self { pieces, width, piece_rows, piece_columns: width, panel: RefCell::default() }
+        Self { pieces, width, piece_rows, piece_columns: width, panel: Mutex::default() }
     }
 
     /// Of pieces that each have some of the columns.
     pub(super) fn of_columns(pieces: Vec<Piece<'a>>, rows: usize, width: usize) -> Self {
         let piece_columns = width / pieces.len();
-        Self { pieces, width, piece_rows: rows, piece_columns, panel: RefCell::default() }
+        Self { pieces, width, piece_rows: rows, piece_columns, panel: Mutex::default() }
     }
 
     /// The pieces that have numbers of a row.
@@ -196,7 +196,7 @@ impl<'a> Transposed<'a> {
 
 impl Numbers for Transposed<'_> {
     fn decode(&self, mut start: usize, mut numbers: &mut [f32]) {
-        let mut panel = self.panel.borrow_mut();
+        let mut panel = self.panel.lock().unwrap_or_else(PoisonError::into_inner);
         while !numbers.is_empty() {
             let row = start / self.width;
             if !panel.rows.contains(&row) {

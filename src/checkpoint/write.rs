@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{Checkpoint, LowRank, NumberFormat, Progress, TensorName, TensorView};
+use crate::config::Class;
 use crate::error::{Error, Result};
 
 /// How numbers are written.
@@ -66,7 +67,7 @@ const COMPANIONS: [&str; 7] = [
 const BLOCK: usize = 1 << 20;
 
 /// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under the
-/// names that Hugging Face's `GPTJForCausalLM` has for its tensors.
+/// names that Hugging Face's class has for its tensors.
 ///
 /// # Errors
 /// Where `out` is neither new nor empty, a file cannot be written, or a number is not finite or cannot be held by the format
@@ -122,19 +123,21 @@ pub fn write(
 /// A tensor that is to be written.
 struct Entry<'a> {
     name: TensorName,
+    prefix: &'static str,
     view: TensorView<'a>,
     format: NumberFormat,
 }
 
 /// All tensors, in the order of the forward pass.
 fn entries(checkpoint: &Checkpoint, format: WriteFormat) -> Result<Vec<Entry<'_>>> {
+    let prefix = if checkpoint.config().class == Class::Model { "" } else { "transformer." };
     let entry = |name| {
         let view = checkpoint.tensor(name)?;
         let format = match format {
             WriteFormat::F16 => NumberFormat::F16,
             WriteFormat::AsIs => view.format().unwrap_or(NumberFormat::F16),
         };
-        Ok(Entry { name, view, format })
+        Ok(Entry { name, prefix, view, format })
     };
     TensorName::all(checkpoint.config()).into_iter().map(entry).collect()
 }
@@ -180,7 +183,7 @@ fn header(shard: &[Entry<'_>]) -> Vec<u8> {
 
 impl Entry<'_> {
     fn file_name(&self) -> String {
-        self.name.in_file("transformer.")
+        self.name.in_file(self.prefix)
     }
 
     fn bytes(&self) -> u64 {

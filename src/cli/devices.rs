@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::gpu::{AdapterInfo, adapters};
+use gptj::internals::gpu::{AdapterInfo, adapters};
 
 use super::{gigabytes, note, print_json};
 

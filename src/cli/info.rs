@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clap::Args;
+use gptj::Architecture;
 use gptj::checkpoint::Adapter;
-use gptj::config::Architecture;
-use gptj::gpu::find_adapter;
+use gptj::find_adapter;
 use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Selector};
 use serde_json::json;
 

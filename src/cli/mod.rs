@@ -1,12 +1,23 @@
 //! The commands and their arguments, and what several commands share.
 
+pub(crate) mod answer;
+mod batch;
 pub(crate) mod bench;
+pub(crate) mod classify;
 pub(crate) mod convert;
 pub(crate) mod devices;
+pub(crate) mod embed;
 pub(crate) mod generate;
+pub(crate) mod hidden_states;
 pub(crate) mod info;
+mod input;
+mod load;
+pub(crate) mod perplexity;
+pub(crate) mod repl;
+mod sampling;
+pub(crate) mod score;
 pub(crate) mod tokenize;
-pub(crate) mod tuned;
+mod tuned;
 pub(crate) mod verify;
 
 use std::io::Write;
@@ -16,7 +27,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gptj::checkpoint::Progress;
-use gptj::{Checkpoint, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
+use gptj::{Checkpoint, Class, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
@@ -46,7 +57,15 @@ fn parse_selector(text: &str) -> Result<Selector, std::convert::Infallible> {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Generate(generate::Generate),
+    // On the heap: it has more options than the others.
+    Generate(Box<generate::Generate>),
+    Repl(Box<repl::Repl>),
+    Score(score::ScoreArguments),
+    Perplexity(perplexity::PerplexityArguments),
+    Classify(classify::Classify),
+    Answer(answer::AnswerArguments),
+    Embed(embed::Embed),
+    HiddenStates(hidden_states::HiddenStates),
     Tokenize(tokenize::Tokenize),
     Devices(devices::Devices),
     Info(info::Info),
@@ -77,14 +96,16 @@ pub(crate) struct ModelArguments {
 }
 
 impl ModelArguments {
+    /// The model as its configuration has it.
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        self.model.as_ref().map_or_else(built_in, |path| Checkpoint::open(path))
+    }
+
+    /// The model as one of this class.
+    fn checkpoint_as(&self, class: Class) -> Result<Checkpoint> {
         match &self.model {
-            Some(path) => Checkpoint::open(path),
-            None => Checkpoint::from_static(
-                "the built-in model",
-                include_str!("../../models/shakespeare/config.json"),
-                include_bytes!("../../models/shakespeare/model.safetensors"),
-            ),
+            Some(path) => Checkpoint::open_as(path, class),
+            None => built_in()?.into_class(class),
         }
     }
 
@@ -103,6 +124,14 @@ impl ModelArguments {
     pub(crate) fn name(&self) -> String {
         self.model.as_ref().map_or_else(|| "the built-in model".to_owned(), |path| path.display().to_string())
     }
+}
+
+fn built_in() -> Result<Checkpoint> {
+    Checkpoint::from_static(
+        "the built-in model",
+        include_str!("../../models/shakespeare/config.json"),
+        include_bytes!("../../models/shakespeare/model.safetensors"),
+    )
 }
 
 /// The tokenizer to use.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::generate::standard_input;
+use super::input::Input;
 use super::{ModelArguments, NO_TOKENIZER, TokenizerArguments, print_json};
 
 /// Turn text into token ids, or ids into text.
@@ -18,11 +18,15 @@ pub(crate) struct Tokenize {
     #[command(flatten)]
     tokenizer: TokenizerArguments,
 
-    /// The text. Without it and without --decode, standard input.
-    text: Option<String>,
+    /// The text; the same as --text.
+    #[arg(value_name = "TEXT", conflicts_with_all = ["text", "file", "tokens"])]
+    argument: Option<String>,
 
-    /// Turn these token ids into text instead.
-    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "text")]
+    #[command(flatten)]
+    input: Input,
+
+    /// Turn these token ids into text; the same as --tokens.
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["argument", "text", "file", "tokens"])]
     decode: Option<Vec<u32>>,
 
     /// Print one JSON object: ids, tokens, text.
@@ -35,7 +39,8 @@ pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
     let Some(tokenizer) = arguments.tokenizer.open(&arguments.model, vocab_size)? else {
         bail!("{} {NO_TOKENIZER}; give --tokenizer", arguments.model.name());
     };
-    let ids = match (&arguments.decode, &arguments.text) {
+    let given = arguments.decode.as_ref().or(arguments.input.tokens.as_ref());
+    let ids = match (given, &arguments.argument) {
         (Some(ids), _) => {
             if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
                 bail!("token {id} is not in the vocabulary of {vocab_size} tokens");
@@ -43,14 +48,14 @@ pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
             ids.clone()
         }
         (None, Some(text)) => tokenizer.encode(text)?,
-        (None, None) => tokenizer.encode(&standard_input("give a text, --decode, or standard input")?)?,
+        (None, None) => arguments.input.tokens(Some(&tokenizer), &arguments.model)?,
     };
     let text = tokenizer.decode(&ids)?;
     let mut out = std::io::stdout();
     if arguments.json {
         let tokens: Vec<_> = ids.iter().map(|&id| tokenizer.token(id)).collect();
         print_json(&json!({ "ids": ids, "tokens": tokens, "text": text }))?;
-    } else if arguments.decode.is_some() {
+    } else if given.is_some() {
         writeln!(out, "{text}")?;
     } else {
         let ids: Vec<_> = ids.iter().map(u32::to_string).collect();

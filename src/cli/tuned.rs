@@ -2,9 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use gptj::gpu::{Product, stitch};
-use gptj::kernels::{IMPORTS, SHADERS};
-use gptj::regime::{Geometry, VectorShape};
+use gptj::internals::gpu::{Product, stitch};
+use gptj::internals::kernels::{IMPORTS, SHADERS};
+use gptj::internals::regime::{Geometry, VectorShape};
 use gptj::{Gpu, Result};
 use serde::{Deserialize, Serialize};
 

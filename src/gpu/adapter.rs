@@ -129,7 +129,7 @@ fn rank(kind: &str) -> usize {
         .expect("every kind that `describe` gives is ranked")
 }
 
-fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
+pub(super) fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     let info = adapter.get_info();
     let limits = adapter.limits();
     let features = adapter.features();

@@ -54,6 +54,9 @@ impl Default for GpuOptions {
     }
 }
 
+/// What a workgroup of the cooperative products shares, in bytes, rounded up.
+const COOPERATIVE_BYTES: u32 = 32 << 10;
+
 /// Room for the inputs of the largest step.
 const STAGING_BYTES: u64 = 64 << 10;
 
@@ -108,58 +111,82 @@ impl Gpu {
     /// [`Error::Adapter`] where there is no such adapter or its driver refuses to open it.
     pub async fn open(options: &GpuOptions) -> Result<Self> {
         let (adapter, info) = adapter::select(&options.selector).await?;
-        let mut wanted = wgpu::Features::IMMEDIATES
-            | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::PIPELINE_CACHE
-            | wgpu::Features::SHADER_F16
-            | wgpu::Features::SUBGROUP
-            | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        wanted.set(wgpu::Features::SHADER_F16, options.f16);
-        wanted.set(wgpu::Features::SUBGROUP, options.subgroups > Subgroups::None);
-        let cooperative = options.cooperative_matrix && options.f16 && options.subgroups > Subgroups::None;
-        wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
-        let features = wanted & adapter.features();
-        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
-
         let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("gptj"),
-                required_features: features,
-                experimental_features: if cooperative {
-                    // SAFETY: an experimental feature may have bugs, which is why products by matrix units are compared
-                    // with others on the very device before they are used.
-                    unsafe { wgpu::ExperimentalFeatures::enabled() }
-                } else {
-                    wgpu::ExperimentalFeatures::disabled()
-                },
-                required_limits: adapter.limits(),
-                // Nearly every buffer is larger than a block of wgpu's own allocator; larger blocks would only
-                // leave memory unused.
-                memory_hints: wgpu::MemoryHints::MemoryUsage,
-                ..Default::default()
-            })
+            .request_device(&Self::descriptor(&adapter, options))
             .await
             .map_err(|error| Error::Adapter(format!("cannot open {info}: {error}")))?;
+        let gpu = Self::assemble(&adapter, info, device, queue, options).await;
 
-        let failure = Arc::new(Mutex::new(None));
-        let uncaptured = Arc::clone(&failure);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&uncaptured, error.to_string())));
-        let lost = Arc::clone(&failure);
-        device.set_device_lost_callback(move |reason, message| {
+        let uncaptured = Arc::clone(&gpu.0.failure);
+        gpu.device()
+            .on_uncaptured_error(Arc::new(move |error: wgpu::Error| keep_first(&uncaptured, error.to_string())));
+        let lost = Arc::clone(&gpu.0.failure);
+        gpu.device().set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
                 keep_first(&lost, format!("the device was lost ({message})"));
             }
         });
+        Ok(gpu)
+    }
 
+    /// Works on a device that the application already has, beside whatever else runs there. The engine uses what features
+    /// and limits the device was created with; [`Gpu::descriptor`] says which are best, and wgpu's default limits suffice.
+    ///
+    /// The device stays the application's: its handlers of errors and of the device's loss are left alone. Memory that runs
+    /// out is an [`Error`] all the same.
+    ///
+    /// `options` may take features away; `options.selector` plays no part.
+    pub async fn share(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+    ) -> Self {
+        let info = adapter::describe(0, adapter);
+        Self::assemble(adapter, info, device, queue, options).await
+    }
+
+    /// What a device of this adapter should be created with so that the engine is at its best there. An application adds
+    /// the features and limits that it needs itself.
+    pub fn descriptor(adapter: &wgpu::Adapter, options: &GpuOptions) -> wgpu::DeviceDescriptor<'static> {
+        let features = wanted_features(options) & adapter.features();
+        wgpu::DeviceDescriptor {
+            label: Some("gptj"),
+            required_features: features,
+            experimental_features: if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+                // SAFETY: an experimental feature may have bugs, which is why products by matrix units are compared
+                // with others on the very device before they are used.
+                unsafe { wgpu::ExperimentalFeatures::enabled() }
+            } else {
+                wgpu::ExperimentalFeatures::disabled()
+            },
+            required_limits: adapter.limits(),
+            // Nearly every buffer is larger than a block of wgpu's own allocator; larger blocks would only leave memory
+            // unused.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }
+    }
+
+    async fn assemble(
+        adapter: &wgpu::Adapter,
+        info: AdapterInfo,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+    ) -> Self {
+        let (features, limits) = (wanted_features(options) & device.features(), device.limits());
+        let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+            && limits.max_compute_workgroup_storage_size >= COOPERATIVE_BYTES;
         let cache_dir = options.cache_dir.as_deref().map(|path| CacheDir::new(path, &info));
         let pipeline_cache = match &cache_dir {
             Some(directory) => PipelineCache::open(&device, &adapter.get_info(), directory).await,
             None => None,
         };
 
-        Ok(Self(Arc::new(Inner {
-            max_buffer: options.max_buffer.min(info.max_buffer),
-            max_binding: options.max_binding.min(device.limits().max_storage_buffer_binding_size),
+        Self(Arc::new(Inner {
+            max_buffer: options.max_buffer.min(limits.max_buffer_size),
+            max_binding: options.max_binding.min(limits.max_storage_buffer_binding_size),
             specialisation: Specialisation {
                 f16: features.contains(wgpu::Features::SHADER_F16),
                 subgroups: match info.subgroups {
@@ -168,7 +195,7 @@ impl Gpu {
                     _ => Subgroups::OfAnySize,
                 },
             },
-            cooperative_products: if cooperative { adapter::cooperative_products(&adapter) } else { Vec::new() },
+            cooperative_products: if cooperative { adapter::cooperative_products(adapter) } else { Vec::new() },
             checked: options.checked,
             rehearsal: options.rehearsal,
             cache_dir,
@@ -177,9 +204,9 @@ impl Gpu {
             info,
             device,
             queue,
-            failure,
+            failure: Arc::default(),
             created: Counters::default(),
-        })))
+        }))
     }
 
     /// The adapter behind this GPU.
@@ -326,6 +353,16 @@ impl Gpu {
             .map_err(|error| Error::Gpu(error.to_string()))?;
         self.check()
     }
+}
+
+/// The features that the engine can use, as far as the options allow.
+fn wanted_features(options: &GpuOptions) -> wgpu::Features {
+    let mut wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    wanted.set(wgpu::Features::SHADER_F16, options.f16);
+    wanted.set(wgpu::Features::SUBGROUP, options.subgroups > Subgroups::None);
+    let cooperative = options.cooperative_matrix && options.f16 && options.subgroups > Subgroups::None;
+    wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
+    wanted
 }
 
 fn keep_first(failure: &Mutex<Option<String>>, message: String) {

@@ -30,7 +30,7 @@ pub(super) struct Scratch {
     pub(super) softmaxes: Tensor,
     /// `ln_f(x)` of the rows whose logits are wanted, (outputs, n_embd).
     pub(super) ln_f: Tensor,
-    /// (outputs, vocab_size)
+    /// (outputs, [`Config::head_features`])
     pub(super) logits: Tensor,
 }
 
@@ -45,7 +45,7 @@ impl Scratch {
     /// Every tensor, in the order of the fields.
     fn layout(config: &Config, options: &LoadOptions) -> [Layout; 11] {
         let chunk = options.chunk.next_multiple_of(TILE_ROWS);
-        let Config { vocab_size, n_positions, n_embd, n_head, rotary_dim, .. } = *config;
+        let Config { n_positions, n_embd, n_head, rotary_dim, .. } = *config;
         let splits = SPLIT_ROWS * n_head * most_splits(config, n_positions);
         let step_bytes = size_of::<StepHeader>() + chunk * size_of::<Row>();
         [
@@ -59,7 +59,8 @@ impl Scratch {
             ("mixtures", 1, splits * config.head_width(), Format::F32),
             ("softmaxes", 1, splits * 2, Format::F32),
             ("ln_f", SPLIT_ROWS, n_embd, Format::F32),
-            ("logits", SPLIT_ROWS, vocab_size, Format::F32),
+            // Without a head there are none, but a tensor has a size.
+            ("logits", SPLIT_ROWS, config.head_features().max(1), Format::F32),
         ]
     }
 

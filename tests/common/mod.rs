@@ -2,9 +2,10 @@
 
 #![expect(dead_code, reason = "each test file uses its own part of this")]
 
-use gptj::gpu::{Format, Gpu, GpuOptions, Plan, Specialisation, StepSize, Submission, Tensor, padded};
-use gptj::kernels::{Row, StepHeader};
-use gptj::weights::Matrix;
+use gptj::Model;
+use gptj::internals::gpu::{Format, Gpu, GpuOptions, Plan, Specialisation, StepSize, Submission, Tensor, padded};
+use gptj::internals::kernels::{Row, StepHeader};
+use gptj::internals::weights::Matrix;
 use half::f16;
 pub use pollster::block_on;
 
@@ -119,6 +120,15 @@ pub fn assert_padding_is_zero(gpu: &Gpu, tensor: &Tensor) {
     for row in padded_rows.chunks(padded(tensor.width())) {
         assert!(row[tensor.width()..].iter().all(|&value| value == 0.0), "the padding of {} is zero", tensor.name());
     }
+}
+
+/// The logits at each of some tokens, of a new sequence.
+pub fn logits_of_all(model: &mut Model, tokens: &[u32]) -> Vec<f32> {
+    let mut all = Vec::new();
+    model.truncate(0, 0);
+    let read = model.logits_of_all(0, tokens, 0, |logits| all.extend_from_slice(logits));
+    block_on(read).expect("the GPU works");
+    all
 }
 
 /// Fails where a number differs from the wanted one by more than `absolute + relative * |wanted|`, and shows the first

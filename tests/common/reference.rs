@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use gptj::gpu::Gpu;
+use gptj::internals::gpu::Gpu;
 use gptj::{Checkpoint, GenerateOptions, Generation, LoadOptions, Model, SamplingOptions};
 use safetensors::SafeTensors;
 
-use super::common::{assert_close, block_on};
+use super::common::{assert_close, block_on, logits_of_all};
 
 /// As in `tests/model.rs`: what the rounding of the cache to f16 may change of a stage's largest number.
 const TOLERANCE: f32 = 1.0 / 512.0;
@@ -23,7 +23,7 @@ pub fn assert_equals_transformers(gpu: &Gpu, checkpoint: &Checkpoint, stages: &P
     let options = LoadOptions::default();
     let mut model = block_on(Model::load(gpu, checkpoint, &options, |_| ())).unwrap_or_else(|e| panic!("{what}: {e}"));
     let (prompt, want) = (tokens("tokens"), floats("logits"));
-    let got = block_on(model.stages(0, &prompt)).expect("the GPU works").logits;
+    let got = logits_of_all(&mut model, &prompt);
     let largest = want.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let error = got.iter().zip(&want).fold(0f32, |error, (got, want)| error.max((got - want).abs()));
     println!("{what}: logits are off by at most {:.1e} of the largest, {largest}", error / largest);
@@ -35,9 +35,9 @@ pub fn assert_equals_transformers(gpu: &Gpu, checkpoint: &Checkpoint, stages: &P
     assert!(decided >= 8, "{what}: the reference's own margins decide too few tokens to compare");
     model.truncate(0, 0);
     let options = GenerateOptions {
-        max_new_tokens: decided,
-        sampling: SamplingOptions { greedy: true, ..SamplingOptions::default() },
-        stop: Vec::new(),
+        max_new_tokens: Some(decided),
+        sampling: SamplingOptions::greedy(),
+        ..GenerateOptions::default()
     };
     let mut generation = Generation::new(&mut model, None, &prompt, &options).expect("a good prompt");
     while block_on(generation.next()).expect("the GPU works").is_some() {}

@@ -1,4 +1,5 @@
-"""Writes every golden of this folder with Hugging Face transformers, the reference for GPT-J. README.md explains them.
+"""Writes the models and the texts of this folder with Hugging Face transformers, the reference for GPT-J. README.md
+explains them.
 
     pip install torch transformers safetensors tokenizers
     python tests/golden/make_golden.py
@@ -15,17 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import (
-    GPT2Tokenizer,
-    GPTJConfig,
-    GPTJForCausalLM,
-    PreTrainedTokenizerFast,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    logging,
-)
+from transformers import GPT2Tokenizer, GPTJConfig, GPTJForCausalLM, PreTrainedTokenizerFast, logging
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parents[1] / "models" / "shakespeare"
@@ -133,9 +124,9 @@ def randomise(model, dtype, seed):
 
     Fresh weights (deviation 0.02, biases 0, gains 1) would hide mistakes: all attention uniform, all biases unread.
     Here each matrix keeps the size of its input, except that q and k are larger, so that attention picks its tokens,
-    and lm_head larger still, so that logits lie apart. All values are exact in f16 and in `dtype`.
+    and the heads larger still, so that logits lie apart. All values are exact in f16 and in `dtype`.
     """
-    gain = {"q_proj": 1.5, "k_proj": 1.5, "lm_head": 5.0}
+    gain = {"q_proj": 1.5, "k_proj": 1.5, "lm_head": 5.0, "score": 2.0, "qa_outputs": 2.0}
     random = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=random)
@@ -232,108 +223,38 @@ def run_reference(checkpoint, prompt, greedy):
     return {name: stage.numpy() for name, stage in stages.items()}
 
 
-def write_stages(folder, stages, **metadata):
-    """Writes stages.safetensors. The library would write the metadata in another order on every run."""
+def write_tensors(file, tensors, **metadata):
+    """Writes named arrays as safetensors. The library would write the metadata in another order on every run."""
     versions = {name: version(name) for name in ("torch", "transformers")}
     header = {"__metadata__": {"format_version": "1", **versions, **metadata}}
     end = 0
-    for name, stage in stages.items():
-        begin, end = end, end + stage.nbytes
-        dtype = {np.float32: "F32", np.int32: "I32"}[stage.dtype.type]
-        header[name] = {"dtype": dtype, "shape": stage.shape, "data_offsets": [begin, end]}
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        dtype = {np.float32: "F32", np.int32: "I32"}[tensor.dtype.type]
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]}
     header = json.dumps(header).encode()
     header += b" " * (-len(header) % 8)  # the data begins at a multiple of eight
 
-    folder.mkdir(exist_ok=True)
-    with open(folder / "stages.safetensors", "wb") as file:
+    with open(file, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for stage in stages.values():
-            file.write(stage.tobytes())
+        for tensor in tensors.values():
+            file.write(tensor.tobytes())
+
+
+def write_stages(folder, stages, **metadata):
+    folder.mkdir(exist_ok=True)
+    write_tensors(folder / "stages.safetensors", stages, **metadata)
+
+
+def demo_tokenizer():
+    return PreTrainedTokenizerFast(tokenizer_file=str(DEMO / "tokenizer.json"))
 
 
 def make_demo_stages():
     """The reference run of the model that ships with the project. Its checkpoint is in models/."""
     prompt = "JULIET.\nO Romeo, Romeo! wherefore art thou Romeo?\n"
-    tokens = PreTrainedTokenizerFast(tokenizer_file=str(DEMO / "tokenizer.json"))(prompt).input_ids
+    tokens = demo_tokenizer()(prompt).input_ids
     write_stages(HERE / "shakespeare", run_reference(DEMO, torch.tensor(tokens), greedy=48), prompt=prompt)
-
-
-# ---- logits processors ----------------------------------------------------------------------------------------------
-
-SAMPLING_VOCAB = 50
-
-SAMPLING = [  # repetition_penalty, temperature, top_k, top_p
-    (1.2, 0.9, 40, 0.9),
-    (1.1, 0.8, 50, 0.95),  # top_k keeps the whole vocabulary
-    (1.3, 0.7, 20, 0.5),
-    (2.0, 1.5, 10, 0.9),
-    (1.05, 0.5, 5, 0.8),
-    (0.8, 1.2, 30, 0.7),  # rewards repetition
-    (1.0, 1.0, 60, 1.0),  # changes nothing; top_k exceeds the vocabulary
-    (1.2, 0.9, 1, 0.9),
-    (1.2, 0.1, 15, 0.99),  # almost greedy
-    (1.5, 2.0, 25, 0.3),
-    (1.2, 1.0, 8, 0.01),  # the nucleus is a single token
-    (5.0, 0.6, 12, 0.6),
-]
-
-
-def is_clear_cut(before, after, top_p=1.0):
-    """Whether what a filter kept of `before` cannot change by rounding, or by the order in which equals are sorted."""
-    kept = after.isfinite()
-    dropped = before[before.isfinite() & ~kept]
-    parts_equals = len(dropped) > 0 and before[kept].min() - dropped.max() < 1e-3
-    cumulative = before.sort().values.softmax(0).cumsum(0)
-    on_the_edge = top_p < 1 and (cumulative - (1 - top_p)).abs().min() < 1e-4
-    return not parts_equals and not on_the_edge
-
-
-def sampling_case(random, penalty, temperature, top_k, top_p):
-    processors = {
-        "repetition_penalty": RepetitionPenaltyLogitsProcessor(penalty),
-        "temperature": TemperatureLogitsWarper(temperature),
-        "top_k": TopKLogitsWarper(top_k),
-        "top_p": TopPLogitsWarper(top_p),
-    }
-
-    clear_cut = False
-    while not clear_cut:
-        # One decimal, so that the fifty logits hold many equals.
-        logits = (2 * torch.randn(SAMPLING_VOCAB, generator=random)).round(decimals=1)
-        length = torch.randint(1, 30, (), generator=random)
-        history = torch.randint(SAMPLING_VOCAB, (length,), generator=random)
-
-        alone = {name: processor(history[None], logits[None])[0] for name, processor in processors.items()}
-        chain = [logits]
-        for processor in processors.values():
-            chain.append(processor(history[None], chain[-1][None])[0])
-        clear_cut = (
-            is_clear_cut(logits, alone["top_k"])
-            and is_clear_cut(logits, alone["top_p"], top_p)
-            and is_clear_cut(chain[2], chain[3])
-            and is_clear_cut(chain[3], chain[4], top_p)
-        )
-
-    return {
-        "repetition_penalty": penalty,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "history": history.tolist(),
-        "logits": numbers(logits),
-        "alone": {name: numbers(scores) for name, scores in alone.items()},
-        "chained": numbers(chain[-1]),
-    }
-
-
-def numbers(scores):
-    """The shortest decimals that give the same f32 back; JSON has no infinity, so a dropped token is null."""
-    return [float(str(score)) if np.isfinite(score) else None for score in scores.numpy()]
-
-
-def make_sampling():
-    random = torch.Generator().manual_seed(0)
-    write_cases(HERE / "sampling.json", [sampling_case(random, *setting) for setting in SAMPLING for _ in range(2)])
 
 
 # ---- tokenizers -----------------------------------------------------------------------------------------------------
@@ -417,16 +338,23 @@ def write_cases(file, cases):
     file.write_text("[\n" + ",\n".join(map(json.dumps, cases)) + "\n]\n")
 
 
-def main():
+def numbers(scores):
+    """The shortest decimals that give the same f32 back; JSON has no infinity, so a dropped token is null."""
+    return [float(str(score)) if np.isfinite(score) else None for score in scores.numpy()]
+
+
+def set_up():
     torch.set_num_threads(1)  # sums in one order, so that the same machine writes the same bytes
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
+
+def main():
+    set_up()
     for golden in GOLDENS:
         make_checkpoint(golden)
     make_demo_stages()
-    make_sampling()
-    make_text(HERE / "text.json", PreTrainedTokenizerFast(tokenizer_file=str(DEMO / "tokenizer.json")))
+    make_text(HERE / "text.json", demo_tokenizer())
     make_bpe(HERE / "bpe")
     make_text(HERE / "bpe" / "text.json", GPT2Tokenizer.from_pretrained(HERE / "bpe"))
 

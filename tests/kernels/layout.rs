@@ -1,10 +1,10 @@
 //! What a block works on, from plain numbers to the GPU's layout of it and back.
 
 use gptj::Config;
-use gptj::cache::Cache;
-use gptj::gpu::{Gpu, Tensor};
-use gptj::reference::{BlockWeights, LayerCache};
-use gptj::weights::Linear;
+use gptj::internals::cache::Cache;
+use gptj::internals::gpu::{Gpu, Tensor};
+use gptj::internals::reference::{BlockWeights, LayerCache};
+use gptj::internals::weights::Linear;
 
 use super::common::{block_on, f32_tensor, matrix, numbers, read};
 use super::{N_ROWS, N_SLOTS};

@@ -168,6 +168,7 @@ fn config(path: &Path, metadata: &Metadata<'_>, tensors: &Tensors) -> Result<Con
         },
         tie_word_embeddings: tensors.get("lm_head.weight").is_none(),
         eos_token_ids,
+        ..Config::default()
     };
     // Variants that the architecture does not have.
     for (key, only) in [

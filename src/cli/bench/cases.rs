@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gptj::gpu::{Dispatch, Format, Plan, Product, StepSize, Tensor, padded};
-use gptj::kernels::{FMA_STEPS, Row};
-use gptj::reference;
-use gptj::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits};
-use gptj::weights::{LayerNorm, Linear};
+use gptj::internals::gpu::{Dispatch, Format, Plan, Product, StepSize, Tensor, padded};
+use gptj::internals::kernels::{FMA_STEPS, Row};
+use gptj::internals::reference;
+use gptj::internals::regime::{Regime, SPLIT_ROWS, TILE_ROWS, most_splits};
+use gptj::internals::weights::{LayerNorm, Linear};
 use gptj::{Config, Result};
 
 use super::workbench::{

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use gptj::gpu::{Clock, Profiler, Times};
+use gptj::internals::gpu::{Clock, Profiler, Times};
 use gptj::{Gpu, Selector};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;

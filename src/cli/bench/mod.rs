@@ -14,8 +14,9 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
-use gptj::regime::Geometry;
-use gptj::{Config, Gpu, GpuOptions, Selector, self_test};
+use gptj::internals::regime::Geometry;
+use gptj::internals::self_test;
+use gptj::{Config, Gpu, GpuOptions, Selector};
 
 use super::tuned::tuned;
 use super::{ModelArguments, cache_dir, note};

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
-use gptj::weights::Weights;
-use gptj::{Cache, Checkpoint, Config, Error, Gpu, LoadOptions, Selector, synthetic};
+use gptj::internals::cache::Cache;
+use gptj::internals::synthetic;
+use gptj::internals::weights::Weights;
+use gptj::{Checkpoint, Config, Error, Feed, Gpu, LoadOptions, Selector};
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, Entry, Old};
@@ -279,9 +281,9 @@ async fn batches(
     for rows in BATCHES {
         let seconds = match (session.share(per_token * rows as u32), &mut model) {
             (Some(share), Some(model)) => {
-                let next: Vec<_> = (0..rows).map(|slot| (slot, 0)).collect();
+                let next: Vec<_> = (0..rows).map(|slot| Feed { slot, tokens: &[0] }).collect();
                 let steps = STEPS.min(config.n_positions - 1);
-                next.iter().for_each(|&(slot, _)| model.truncate(slot, 0));
+                (0..rows).for_each(|slot| model.truncate(slot, 0));
                 repeat(share, steps, async || model.most_likely_of_each(&next).await.map(|_| ())).await?
             }
             _ => None,

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::time::Instant;
 
 use clap::Args;
-use gptj::gpu::padded;
-use gptj::weights::Weights;
-use gptj::{Budget, Cache, Error, Gpu, GpuOptions, LoadOptions, Selector, synthetic};
+use gptj::internals::cache::Cache;
+use gptj::internals::gpu::padded;
+use gptj::internals::synthetic;
+use gptj::internals::weights::Weights;
+use gptj::{Budget, Error, Gpu, GpuOptions, LoadOptions, Selector};
 use serde_json::json;
 
 use super::{Shapes, median, number};

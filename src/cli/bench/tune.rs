@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::Context;
 use gptj::Config;
-use gptj::gpu::Profiler;
-use gptj::regime::{Geometry, Regime, VectorShape};
+use gptj::internals::gpu::Profiler;
+use gptj::internals::regime::{Geometry, Regime, VectorShape};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 

@@ -1,12 +1,13 @@
 //! Where cases are put together: tensors with known contents, and the check of what a kernel made of them.
 
-use gptj::gpu::{Format, Plan, StepSize, Submission, Tensor, padded};
-use gptj::kernels::{Kernels, Row, StepHeader};
-use gptj::reference::{self, LayerCache};
-use gptj::regime::{Geometry, VectorShape};
-use gptj::synthetic::{self, Maker};
-use gptj::weights::{Linear, Matrix};
-use gptj::{Cache, Config, Gpu, Result};
+use gptj::internals::cache::Cache;
+use gptj::internals::gpu::{Format, Plan, StepSize, Submission, Tensor, padded};
+use gptj::internals::kernels::{Kernels, Row, StepHeader};
+use gptj::internals::reference::{self, LayerCache};
+use gptj::internals::regime::{Geometry, VectorShape};
+use gptj::internals::synthetic::{self, Maker};
+use gptj::internals::weights::{Linear, Matrix};
+use gptj::{Config, Gpu, Result};
 use half::f16;
 use pollster::block_on;
 

@@ -1,0 +1,81 @@
+//! `gptj hidden-states`: what every layer makes of a text, as a file.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use gptj::{Class, Config, Selector, Stages};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+
+use super::input::Input;
+use super::load::Source;
+use super::{keep_pipelines, print_json};
+
+/// Write what every layer makes of a text to a safetensors file: hidden_states.0 is the embedding, the last is after the
+/// final layer norm, as in transformers' output_hidden_states; each (tokens, n_embd), f32.
+#[derive(Args)]
+pub(crate) struct HiddenStates {
+    #[command(flatten)]
+    source: Source,
+
+    #[command(flatten)]
+    input: Input,
+
+    /// The file to write.
+    #[arg(long, short, value_name = "FILE")]
+    out: PathBuf,
+
+    /// Write attentions.0 to attentions.(n_layer - 1) as well: how much each token looks at each; (n_head, tokens, tokens).
+    #[arg(long)]
+    attentions: bool,
+
+    /// Print one JSON object: tokens, tensors (name to shape).
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(arguments: &HiddenStates, gpu: &Selector) -> anyhow::Result<()> {
+    let opened = arguments.source.open(Class::Model)?;
+    let tokens = arguments.input.tokens(opened.tokenizer.as_ref(), &arguments.source.model)?;
+    opened.config().check_prompt(&tokens)?;
+    let mut model = opened.load_for(tokens.len(), gpu).await?;
+    let stages = model.stages(0, &tokens, arguments.attentions).await?;
+    keep_pipelines(model.gpu());
+    let tensors = tensors(&stages, opened.config(), tokens.len());
+    let shapes: BTreeMap<_, _> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+    write(&arguments.out, &tensors)?;
+    if arguments.json {
+        return print_json(&json!({ "tokens": tokens, "tensors": shapes }));
+    }
+    let (out, count) = (arguments.out.display(), shapes.len());
+    writeln!(std::io::stdout(), "{out}: {count} tensors of {} tokens", tokens.len())?;
+    Ok(())
+}
+
+fn tensors<'a>(stages: &'a Stages, config: &Config, n_tokens: usize) -> Vec<(String, TensorView<'a>)> {
+    let tensor = |shape: &[usize], numbers: &'a Vec<f32>| {
+        let bytes = bytemuck::cast_slice(numbers);
+        TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("there are as many numbers as the shape says")
+    };
+    let hidden = stages.hidden_states.iter().enumerate();
+    let hidden =
+        hidden.map(|(index, states)| (format!("hidden_states.{index}"), tensor(&[n_tokens, config.n_embd], states)));
+    let attentions = stages.attentions.iter().enumerate();
+    let attentions = attentions
+        .map(|(index, weights)| (format!("attentions.{index}"), tensor(&[config.n_head, n_tokens, n_tokens], weights)));
+    hidden.chain(attentions).collect()
+}
+
+/// Writes the file under another name and renames it, so that there is never half of it.
+fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let staged = tempfile::Builder::new().prefix(".hidden-states").tempfile_in(directory).with_context(failed)?;
+    safetensors::serialize_to_file(tensors.iter().map(|(name, tensor)| (name, tensor)), None, staged.path())
+        .with_context(failed)?;
+    staged.persist(path).with_context(failed)?;
+    Ok(())
+}

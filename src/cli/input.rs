@@ -1,0 +1,81 @@
+//! The text that a command works on, in whatever form it comes.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use gptj::Tokenizer;
+
+use super::{ModelArguments, NO_TOKENIZER};
+
+/// A text or its tokens.
+#[derive(Args, Default)]
+#[group(multiple = false)]
+pub(crate) struct Input {
+    /// The text. Without any of the options for it, standard input.
+    #[arg(long, short = 'p', visible_alias = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) text: Option<String>,
+
+    /// A file with the text; a line break at its very end is not part of it.
+    #[arg(long, short, visible_alias = "prompt-file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The text as token ids; needs no tokenizer.
+    #[arg(long, visible_alias = "prompt-tokens", value_name = "IDS", value_delimiter = ',')]
+    pub(crate) tokens: Option<Vec<u32>>,
+}
+
+impl Input {
+    /// The text, unless it came as tokens.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<String>> {
+        match self {
+            Self { tokens: Some(_), .. } => Ok(None),
+            Self { text: Some(text), .. } => Ok(Some(text.clone())),
+            Self { file: Some(path), .. } => read_file(path).map(Some),
+            _ => standard_input("give a text: --text, --file, --tokens, or standard input").map(Some),
+        }
+    }
+
+    /// The text's tokens.
+    pub(crate) fn tokens(&self, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
+        match (self.read()?, &self.tokens) {
+            (Some(text), _) => encode(&text, tokenizer, model),
+            (None, tokens) => Ok(tokens.clone().unwrap_or_default()),
+        }
+    }
+}
+
+/// The tokens of a text, where the model has a tokenizer.
+pub(crate) fn encode(text: &str, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
+    let Some(tokenizer) = tokenizer else {
+        bail!("{} {NO_TOKENIZER}; give --tokenizer, or the text as --tokens", model.name());
+    };
+    Ok(tokenizer.encode(text)?)
+}
+
+/// A file's text without a line break at its very end.
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path);
+    Ok(without_last_line_break(text.with_context(|| format!("cannot read the text from {}", path.display()))?))
+}
+
+/// Standard input; a person at a terminal, who may wait for something to happen, gets an `advice` instead.
+pub(crate) fn standard_input(advice: &'static str) -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        bail!(advice);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    Ok(without_last_line_break(text))
+}
+
+fn without_last_line_break(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! How tokens are chosen, as arguments.
+
+use std::hash::{BuildHasher, RandomState};
+
+use clap::Args;
+use gptj::{GenerateOptions, SamplingOptions, Tokenizer};
+
+use super::ModelArguments;
+use super::input::encode;
+
+/// The options of Hugging Face's `generate()`.
+#[derive(Args)]
+pub(crate) struct SamplingArguments {
+    /// Generate at most this many tokens [default: 128]
+    #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true)]
+    max_new_tokens: Option<usize>,
+
+    /// Let prompt and text together have at most this many tokens; --max-new-tokens wins over it.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_length: Option<usize>,
+
+    /// End the text before this string; may be given more than once.
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    stop: Vec<String>,
+
+    /// Always take the most likely token.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"])]
+    greedy: bool,
+
+    /// The same seed on the same GPU gives the same text. The default is a new one each time.
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    seed: Option<u64>,
+
+    /// Below 1: more predictable; above 1: more surprising.
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    temperature: f32,
+
+    /// Choose among the K most likely tokens only; 0 means all.
+    #[arg(long, value_name = "K", default_value_t = 50, allow_negative_numbers = true)]
+    top_k: usize,
+
+    /// Choose among the fewest most likely tokens whose probabilities add up to P only.
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    top_p: f32,
+
+    /// Choose among tokens at least P times as likely as the most likely one only.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    min_p: f32,
+
+    /// Choose among the tokens that surprise as much as is to be expected, up to a probability of P together.
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    typical_p: f32,
+
+    /// Choose among tokens at least this likely only.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    epsilon_cutoff: f32,
+
+    /// The same, but less strict where many tokens are likely.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    eta_cutoff: f32,
+
+    /// Make tokens that have appeared less likely; 1 means no change.
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
+    repetition_penalty: f32,
+
+    /// Subtract this from the logits of tokens that were generated already.
+    #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f32,
+
+    /// Subtract this from a token's logit for each time that it was generated.
+    #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true)]
+    frequency_penalty: f32,
+
+    /// Let no run of N tokens come twice; 0 allows it.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    no_repeat_ngram_size: usize,
+
+    /// Never generate this text, also after a space; may be given more than once.
+    #[arg(long = "bad-word", value_name = "TEXT", allow_hyphen_values = true)]
+    bad_words: Vec<String>,
+
+    /// Add B to the logit of token ID; may be given more than once.
+    #[arg(long, value_name = "ID=B", value_parser = parse_bias)]
+    logit_bias: Vec<(u32, f32)>,
+
+    /// Do not end the text before it has this many tokens, the prompt's among them.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    min_length: usize,
+
+    /// Do not end the text before this many tokens are generated.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    min_new_tokens: usize,
+
+    /// After START generated tokens, make the end of the text likelier by FACTOR with each.
+    #[arg(long, value_name = "START,FACTOR", value_parser = parse_decay)]
+    exponential_decay_length_penalty: Option<(usize, f32)>,
+
+    /// Never generate these tokens.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    suppress_tokens: Vec<u32>,
+
+    /// Do not generate these tokens first.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    begin_suppress_tokens: Vec<u32>,
+
+    /// After a prompt of one token, generate this one.
+    #[arg(long, value_name = "ID")]
+    forced_bos_token_id: Option<u32>,
+
+    /// End a text that becomes as long as it may with this token.
+    #[arg(long, value_name = "ID")]
+    forced_eos_token_id: Option<u32>,
+}
+
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
+    let parts = text.split_once('=').and_then(|(token, bias)| Some((token.parse().ok()?, bias.parse().ok()?)));
+    parts.ok_or_else(|| "must be a token id and a number, as in 42=-1.5".to_owned())
+}
+
+fn parse_decay(text: &str) -> Result<(usize, f32), String> {
+    let parts = text.split_once(',').and_then(|(start, factor)| Some((start.parse().ok()?, factor.parse().ok()?)));
+    parts.ok_or_else(|| "must be a number of tokens and a factor, as in 50,1.05".to_owned())
+}
+
+impl SamplingArguments {
+    /// The options; without a seed, a new one.
+    pub(crate) fn options(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        model: &ModelArguments,
+    ) -> anyhow::Result<GenerateOptions> {
+        let mut bad_words_ids = Vec::new();
+        for word in &self.bad_words {
+            bad_words_ids.push(encode(word, tokenizer, model)?);
+            bad_words_ids.push(encode(&format!(" {word}"), tokenizer, model)?);
+        }
+        let sampling = SamplingOptions {
+            greedy: self.greedy,
+            logit_bias: self.logit_bias.iter().copied().collect(),
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            no_repeat_ngram_size: self.no_repeat_ngram_size,
+            bad_words_ids,
+            min_length: self.min_length,
+            min_new_tokens: self.min_new_tokens,
+            forced_bos_token_id: self.forced_bos_token_id,
+            forced_eos_token_id: self.forced_eos_token_id,
+            exponential_decay_length_penalty: self.exponential_decay_length_penalty,
+            suppress_tokens: self.suppress_tokens.clone(),
+            begin_suppress_tokens: self.begin_suppress_tokens.clone(),
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            epsilon_cutoff: self.epsilon_cutoff,
+            eta_cutoff: self.eta_cutoff,
+            seed: self.seed.unwrap_or_else(new_seed),
+        };
+        Ok(GenerateOptions {
+            max_new_tokens: self.max_new_tokens,
+            max_length: self.max_length,
+            sampling,
+            stop: self.stop.clone(),
+            scores: false,
+        })
+    }
+}
+
+/// A seed that differs from run to run and is short enough to type.
+fn new_seed() -> u64 {
+    RandomState::new().hash_one(0) >> 32
+}

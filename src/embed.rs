@@ -1,0 +1,44 @@
+//! Texts as vectors: their last hidden states, pooled.
+
+use crate::error::Result;
+use crate::model::Model;
+
+/// How the hidden states of a text's tokens become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The last token's, which has seen all others.
+    Last,
+    /// Their mean.
+    Mean,
+    /// Their mean, the first token counted once, the second twice, and so on (SGPT; Muennighoff 2022, arXiv:2202.08904).
+    WeightedMean,
+}
+
+impl Model {
+    /// The embedding of a text: n_embd numbers, not normalised. Any class of model has it.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`](crate::Error::Prompt) where there are no tokens, one is not in the vocabulary, or they exceed the
+    /// context; [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    pub async fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
+        self.config().check_prompt(tokens)?;
+        self.truncate(0, 0);
+        let n_embd = self.config().n_embd;
+        let mut sum = vec![0.0; n_embd];
+        let (mut total, mut position) = (0.0, 0);
+        let visit = |states: &[f32]| {
+            for state in states.chunks_exact(n_embd) {
+                position += 1;
+                let weight = match pooling {
+                    Pooling::Last => f64::from(u8::from(position == tokens.len())),
+                    Pooling::Mean => 1.0,
+                    Pooling::WeightedMean => position as f64,
+                };
+                total += weight;
+                sum.iter_mut().zip(state).for_each(|(sum, &state)| *sum += weight * f64::from(state));
+            }
+        };
+        self.last_hidden_state(0, tokens, visit).await?;
+        Ok(sum.into_iter().map(|sum| (sum / total) as f32).collect())
+    }
+}

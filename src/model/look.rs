@@ -1,0 +1,202 @@
+//! Looking into the pass: logits and hidden states of every row, what each layer made, and what attention looked at.
+
+use super::Model;
+use crate::error::Result;
+use crate::gpu::{Format, Plan, Readback, Submitted, Tensor};
+use crate::kernels::Row;
+use crate::regime::SPLIT_ROWS;
+
+/// What every layer made of some tokens.
+pub struct Stages {
+    /// The embedding and the residual stream after each block but the last, then the last after the final layer norm:
+    /// transformers' `hidden_states`. Each (tokens, n_embd).
+    pub hidden_states: Vec<Vec<f32>>,
+    /// The residual stream after the last block, before the final layer norm, which transformers does not show.
+    pub last_block: Vec<f32>,
+    /// How much each token looked at each earlier one and at itself, by block: transformers' `attentions`. Each (n_head,
+    /// tokens, tokens), zero where a token comes later; none unless asked for.
+    pub attentions: Vec<Vec<f32>>,
+}
+
+impl Model {
+    /// Appends `tokens` to a slot's sequence and shows `visit` the logits at each of them in turn, from the one of index
+    /// `first` on: [`Config::head_features`](crate::Config::head_features) numbers. Only a few rows of them are held at a
+    /// time.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub async fn logits_of_all(
+        &mut self,
+        slot: usize,
+        tokens: &[u32],
+        first: usize,
+        mut visit: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        self.check_tokens(slot, tokens)?;
+        self.ahead = None;
+        let (width, row_bytes) = (self.config.head_features(), self.scratch.logits.row_bytes());
+        let bytes = (tokens.len().min(SPLIT_ROWS) * row_bytes) as u64;
+        let mut readbacks =
+            [Readback::new(&self.gpu, "readback", bytes).await?, Readback::new(&self.gpu, "readback", bytes).await?];
+        let padded = row_bytes / size_of::<f32>();
+        let mut show = async |submitted: Submitted| -> Result<()> {
+            let logits: Vec<f32> = submitted.take().await?;
+            logits.chunks_exact(padded).for_each(|row| visit(&row[..width]));
+            Ok(())
+        };
+        // While the host looks at the logits of some rows, the GPU computes those of the next.
+        let mut under_way: Option<Submitted> = None;
+        for (index, chunk) in tokens.chunks(self.scratch.chunk()).enumerate() {
+            let rows = self.run_body(slot, chunk);
+            let passed = first.saturating_sub(index * self.scratch.chunk()).min(rows.len());
+            let wanted: Vec<u32> = (passed as u32..rows.len() as u32).collect();
+            for outputs in wanted.chunks(SPLIT_ROWS) {
+                self.prepare(rows.len(), outputs.len());
+                let (mut submission, step) = self.begin(None, &rows, outputs);
+                submission.run(self.head(outputs.len()), step);
+                readbacks.swap(0, 1);
+                submission.read(&self.scratch.logits, (outputs.len() * row_bytes) as u64, &readbacks[0]);
+                let submitted = submission.submit();
+                if let Some(earlier) = under_way.replace(submitted) {
+                    show(earlier).await?;
+                }
+            }
+        }
+        match under_way {
+            Some(last) => show(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Appends `tokens` to a slot's sequence and shows `visit` their last hidden states, after the final layer norm, some
+    /// rows of n_embd numbers at a time: transformers' `last_hidden_state`.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub async fn last_hidden_state(
+        &mut self,
+        slot: usize,
+        tokens: &[u32],
+        mut visit: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        self.check_tokens(slot, tokens)?;
+        self.ahead = None;
+        let ln_f = self.record_ln_f();
+        for chunk in tokens.chunks(self.scratch.chunk()) {
+            let rows = self.run_body(slot, chunk);
+            visit(&self.normed(&ln_f, &rows).await?);
+        }
+        Ok(())
+    }
+
+    /// Appends `tokens` to a slot's sequence and returns what every layer made of them. For looking at, or for finding out
+    /// where two implementations part; a block at a time, so slow.
+    ///
+    /// # Errors
+    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold the attentions
+    /// of a few rows.
+    pub async fn stages(&mut self, slot: usize, tokens: &[u32], attentions: bool) -> Result<Stages> {
+        self.check_tokens(slot, tokens)?;
+        self.ahead = None;
+        let ln_f = self.record_ln_f();
+        let look = if attentions { Some(Look::new(self).await?) } else { None };
+        let start = self.cache.length(slot);
+        let n_layer = self.config.n_layer;
+        let mut stages = Stages {
+            hidden_states: vec![Vec::new(); n_layer + 1],
+            last_block: Vec::new(),
+            attentions: vec![vec![0.0; self.config.n_head * tokens.len().pow(2)]; if attentions { n_layer } else { 0 }],
+        };
+        let chunk = if attentions { SPLIT_ROWS } else { self.scratch.chunk() };
+        for tokens in tokens.chunks(chunk) {
+            let rows = self.append(slot, tokens.len());
+            self.prepare(rows.len(), 0);
+            for (stage, plan) in self.body(rows.len()).enumerate() {
+                let (mut submission, step) = self.begin(Some(tokens), &rows, &[]);
+                submission.run([plan], step);
+                submission.submit();
+                let x = self.scratch.x.read::<f32>(&self.gpu, rows.len()).await?;
+                let hidden = stages.hidden_states[..n_layer].get_mut(stage);
+                hidden.unwrap_or(&mut stages.last_block).extend(x);
+                if let (Some(look), Some(block)) = (&look, stage.checked_sub(1)) {
+                    look.read(self, block, &rows, start, &mut stages.attentions[block]).await?;
+                }
+            }
+            stages.hidden_states[n_layer].extend(self.normed(&ln_f, &rows).await?);
+        }
+        Ok(stages)
+    }
+
+    /// Feeds a chunk up to the end of the residual stream.
+    fn run_body(&mut self, slot: usize, chunk: &[u32]) -> Vec<Row> {
+        let rows = self.append(slot, chunk.len());
+        self.prepare(rows.len(), 0);
+        let (mut submission, step) = self.begin(Some(chunk), &rows, &[]);
+        submission.run(self.body(rows.len()), step);
+        submission.submit();
+        rows
+    }
+
+    /// `normed = ln_f(x)`, for every row.
+    fn record_ln_f(&self) -> Plan {
+        let mut plan = Plan::default();
+        plan.run(self.kernels.layer_norm(&self.scratch.x, &self.weights.ln_f, &self.scratch.normed));
+        plan
+    }
+
+    async fn normed(&self, ln_f: &Plan, rows: &[Row]) -> Result<Vec<f32>> {
+        let (mut submission, step) = self.begin(None, rows, &[]);
+        submission.run([ln_f], step);
+        submission.submit();
+        self.scratch.normed.read(&self.gpu, rows.len()).await
+    }
+}
+
+/// What it takes to look at attention: the pass keeps no weights.
+struct Look {
+    /// One a block.
+    plans: Vec<Plan>,
+    /// (rows, n_head, room)
+    weights: Tensor,
+}
+
+impl Look {
+    async fn new(model: &Model) -> Result<Self> {
+        let Model { gpu, config, cache, scratch, kernels, .. } = model;
+        let width = SPLIT_ROWS * config.n_head * cache.room();
+        let weights = Tensor::whole(gpu, "attention weights", 1, width, Format::F32).await?;
+        let record = |layer| {
+            let mut plan = Plan::default();
+            let layer = (cache, cache.layer(layer));
+            plan.run(kernels.attention_weights(&scratch.step, &scratch.activations, layer, &weights));
+            plan
+        };
+        Ok(Self { plans: (0..config.n_layer).map(record).collect(), weights })
+    }
+
+    /// Adds the weights of some rows, whose block has just run, to `attentions`: (n_head, tokens, tokens), where the first
+    /// token is at position `start`.
+    async fn read(
+        &self,
+        model: &Model,
+        block: usize,
+        rows: &[Row],
+        start: usize,
+        attentions: &mut [f32],
+    ) -> Result<()> {
+        let (mut submission, step) = model.begin(None, rows, &[]);
+        submission.run([&self.plans[block]], step);
+        submission.submit();
+        let weights: Vec<f32> = self.weights.read(&model.gpu, 1).await?;
+        let (n_head, room) = (model.config.n_head, model.cache.room());
+        let n_tokens = (attentions.len() / n_head).isqrt();
+        for (row, of_row) in rows.iter().zip(weights.chunks_exact(n_head * room)) {
+            let token = row.position as usize - start;
+            for (head, of_head) in of_row.chunks_exact(room).enumerate() {
+                let looked = &of_head[start..=row.position as usize];
+                attentions[(head * n_tokens + token) * n_tokens..][..looked.len()].copy_from_slice(looked);
+            }
+        }
+        Ok(())
+    }
+}

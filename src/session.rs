@@ -1,0 +1,134 @@
+//! Many texts at once: a model's slots, the sequences in them, and those that wait for one.
+//!
+//! Each step continues every sequence that has a slot by one token, so that the weights are read once for all of them.
+//! Sequences come and go independently: one that ends makes room for the next that waits. None sees another, and none is
+//! padded; a sequence's tokens are those that it would get alone.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::config::Class;
+use crate::error::Result;
+use crate::generate::{Sequence, Token};
+use crate::model::{Feed, Model};
+
+/// Texts that a model generates together, up to [`LoadOptions::n_slots`](crate::LoadOptions::n_slots) at a time.
+pub struct Session<'a> {
+    model: &'a mut Model,
+    waiting: VecDeque<(usize, Sequence)>,
+    running: Vec<Running>,
+    /// Slots that nobody has.
+    free: Vec<usize>,
+    /// Sequences that were added so far.
+    added: usize,
+}
+
+struct Running {
+    index: usize,
+    slot: usize,
+    sequence: Sequence,
+}
+
+impl Running {
+    fn feed(&self, tokens: Range<usize>) -> Feed<'_> {
+        Feed { slot: self.slot, tokens: &self.sequence.tokens()[tokens] }
+    }
+}
+
+impl<'a> Session<'a> {
+    /// A session without sequences; what the model generated before is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Class`](crate::Error::Class) where the model is no language model.
+    pub fn new(model: &'a mut Model) -> Result<Self> {
+        model.expect_class(Class::CausalLm)?;
+        // The lowest slot is the next to be taken.
+        let free: Vec<usize> = (0..model.cache().n_slots()).rev().collect();
+        Ok(Self { model, waiting: VecDeque::new(), running: Vec::new(), free, added: 0 })
+    }
+
+    /// Adds a sequence, which begins as soon as a slot is free. Returns the number that its tokens come with: 0 for the
+    /// first, 1 for the second, and so on.
+    pub fn add(&mut self, sequence: Sequence) -> usize {
+        let index = self.added;
+        self.added += 1;
+        self.waiting.push_back((index, sequence));
+        index
+    }
+
+    /// Ends a sequence before its time; nothing happens where it has ended already.
+    pub fn remove(&mut self, index: usize) {
+        self.waiting.retain(|(waiting, _)| *waiting != index);
+        if let Some(place) = self.running.iter().position(|running| running.index == index) {
+            self.free.push(self.running.remove(place).slot);
+        }
+    }
+
+    /// Sequences that have not ended.
+    pub fn len(&self) -> usize {
+        self.running.len() + self.waiting.len()
+    }
+
+    /// Whether every sequence has ended.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Continues every sequence that has a slot by one token, and returns the tokens with the sequences' numbers, in the
+    /// order in which they were added; none where all have ended. The last token of a sequence says why it is the last.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed; [`Error::Option`](crate::Error::Option) where the options of a
+    /// sequence rule out every token.
+    pub async fn step(&mut self) -> Result<Vec<(usize, Token)>> {
+        while let Some(slot) = self.free.pop_if(|_| !self.waiting.is_empty()) {
+            let (index, sequence) = self.waiting.pop_front().expect("one waits");
+            self.model.truncate(slot, 0);
+            self.running.push(Running { index, slot, sequence });
+        }
+        let chosen = match self.running.as_mut_slice() {
+            [] => return Ok(Vec::new()),
+            [alone] => vec![choose_alone(self.model, alone).await?],
+            running => choose_each(self.model, running).await?,
+        };
+        let mut tokens = Vec::new();
+        for (running, (id, score)) in self.running.iter_mut().zip(chosen) {
+            let is_full = self.model.cache().length(running.slot) == self.model.cache().n_positions();
+            tokens.push((running.index, running.sequence.push(id, score, is_full)?));
+        }
+        self.running.retain(|running| {
+            let has_ended = running.sequence.finish_reason().is_some();
+            if has_ended {
+                self.free.push(running.slot);
+            }
+            !has_ended
+        });
+        Ok(tokens)
+    }
+}
+
+/// A token, and its log-probability where that is wanted.
+type Choice = (u32, Option<f64>);
+
+/// Chooses the next token of the only sequence, while the GPU or the host goes on to the one after.
+async fn choose_alone(model: &mut Model, Running { slot, sequence, .. }: &mut Running) -> Result<Choice> {
+    let unseen = &sequence.tokens()[model.cache().length(*slot)..];
+    if sequence.is_plain_greedy() {
+        return Ok((model.most_likely(*slot, unseen, sequence.goes_on()).await?, None));
+    }
+    let mut logits = model.logits(*slot, unseen).await?;
+    sequence.choose(&mut logits)
+}
+
+/// Feeds each sequence what the model has not seen of it and chooses what follows.
+async fn choose_each(model: &mut Model, running: &mut [Running]) -> Result<Vec<Choice>> {
+    let unseen = |Running { slot, sequence, .. }: &Running| model.cache().length(*slot)..sequence.tokens().len();
+    let unseen: Vec<_> = running.iter().map(unseen).collect();
+    let feeds: Vec<_> = running.iter().zip(unseen).map(|(running, unseen)| running.feed(unseen)).collect();
+    if running.iter().all(|running| running.sequence.is_plain_greedy()) {
+        let tokens = model.most_likely_of_each(&feeds).await?;
+        return Ok(tokens.into_iter().map(|token| (token, None)).collect());
+    }
+    let logits = model.logits_of_each(&feeds).await?;
+    running.iter_mut().zip(logits).map(|(running, mut logits)| running.sequence.choose(&mut logits)).collect()
+}
