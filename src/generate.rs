@@ -26,6 +26,8 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// The text ends before the first of these that appears in it.
     pub stop: Vec<String>,
+    /// The tokens that end the text; `None` for those of the model.
+    pub eos_token_ids: Option<Vec<u32>>,
     /// Tell the log-probability of each token as well.
     pub scores: bool,
 }
@@ -126,7 +128,7 @@ impl Sequence {
             tokens: prompt.to_vec(),
             prompt_length: prompt.len(),
             max_length: options.length(prompt.len())?,
-            end_of_text: config.eos_token_ids.clone(),
+            end_of_text: options.eos_token_ids.as_ref().unwrap_or(&config.eos_token_ids).clone(),
             scores: options.scores,
             finish_reason: None,
         })

@@ -34,7 +34,7 @@ pub struct SamplingOptions {
     pub bad_words_ids: Vec<Vec<u32>>,
     /// Texts do not end before so many tokens, the prompt's among them.
     pub min_length: usize,
-    /// Texts do not end before so many generated tokens.
+    /// Texts do not end before so many generated tokens. Where it is not 0, it wins over `min_length`.
     pub min_new_tokens: usize,
     /// What follows a prompt of one token.
     pub forced_bos_token_id: Option<u32>,

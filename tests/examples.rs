@@ -1,12 +1,10 @@
 //! The examples run and print what they say.
 
-use std::path::PathBuf;
-
 use assert_cmd::Command;
 
 /// An example, which cargo builds before it runs the tests, beside them.
 fn example(name: &str) -> Command {
-    let mut path = PathBuf::from(std::env::current_exe().expect("the test is a program"));
+    let mut path = std::env::current_exe().expect("the test is a program");
     path.pop();
     path.set_file_name("examples");
     Command::new(path.join(name))

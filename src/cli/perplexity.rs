@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use gptj::{Class, Error, LoadOptions, Selector, Windows};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::input::{Input, encode, read_file};
+use super::input::{Input, encode};
 use super::load::{Source, open_gpu};
 use super::{keep_pipelines, print_json};
 
@@ -21,7 +22,7 @@ pub(crate) struct PerplexityArguments {
     #[command(flatten)]
     source: Source,
 
-    /// The file with the text.
+    /// The file with the text, every character of which counts.
     #[arg(value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
     path: Option<PathBuf>,
 
@@ -46,7 +47,10 @@ pub(crate) async fn run(arguments: &PerplexityArguments, gpu: &Selector) -> anyh
     let opened = arguments.source.open(Class::CausalLm)?;
     let (config, tokenizer, model) = (opened.config(), opened.tokenizer.as_ref(), &arguments.source.model);
     let tokens = match &arguments.path {
-        Some(path) => encode(&read_file(path)?, tokenizer, model)?,
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            encode(&text, tokenizer, model)?
+        }
         None => arguments.input.tokens(tokenizer, model)?,
     };
     let windows = Windows { context: arguments.context, stride: arguments.stride };

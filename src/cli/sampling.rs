@@ -23,6 +23,10 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
     stop: Vec<String>,
 
+    /// The tokens that end the text, instead of the model's own.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    eos_token_id: Option<Vec<u32>>,
+
     /// Always take the most likely token.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"])]
     greedy: bool,
@@ -163,6 +167,7 @@ impl SamplingArguments {
             max_length: self.max_length,
             sampling,
             stop: self.stop.clone(),
+            eos_token_ids: self.eos_token_id.clone(),
             scores: false,
         })
     }

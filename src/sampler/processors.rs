@@ -4,7 +4,7 @@
 //! comes after passes over it. Formulas and names are those of `transformers/generation/logits_process.py`; sums of
 //! probabilities are f64 here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The text that a token is chosen for.
 #[derive(Debug, Clone, Copy)]
@@ -89,9 +89,14 @@ pub fn bad_words(logits: &mut [f32], text: Text<'_>, words: &[Vec<u32>]) {
     }
 }
 
-/// Rules out the end of a text of fewer than `min_length` tokens, or fewer than `min_new_tokens` generated ones.
+/// Rules out the end of a text of fewer than `min_new_tokens` generated tokens; or, where that is 0, of fewer than
+/// `min_length` tokens.
 pub fn min_length(logits: &mut [f32], text: Text<'_>, min_length: usize, min_new_tokens: usize) {
-    if text.tokens.len() < min_length || text.generated().len() < min_new_tokens {
+    let is_short = match min_new_tokens {
+        0 => text.tokens.len() < min_length,
+        _ => text.generated().len() < min_new_tokens,
+    };
+    if is_short {
         rule_out(logits, text.end_of_text);
     }
 }
@@ -120,9 +125,11 @@ fn force(logits: &mut [f32], token: u32) {
 pub fn exponential_decay_length_penalty(logits: &mut [f32], text: Text<'_>, penalty: Option<(usize, f32)>) {
     let Some((start, factor)) = penalty else { return };
     let Some(since) = text.generated().len().checked_sub(start).filter(|&since| since > 0) else { return };
-    for &token in text.end_of_text {
+    let growth = (f64::from(factor).powi(since as i32) - 1.0) as f32;
+    // A token that is listed twice counts once.
+    for &token in BTreeSet::from_iter(text.end_of_text) {
         if let Some(logit) = logits.get_mut(token as usize).filter(|logit| logit.is_finite()) {
-            *logit += (f64::from(logit.abs()) * (f64::from(factor).powi(since as i32) - 1.0)) as f32;
+            *logit += logit.abs() * growth;
         }
     }
 }

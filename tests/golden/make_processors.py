@@ -187,7 +187,9 @@ CHAINED = [
     Case({"min_length": 30, "min_new_tokens": 12, "top_k": 20}),
     Case({"min_length": 5, "min_new_tokens": 13, "top_k": 20}, eos=(0, 49)),
     Case({"forced_eos_token_id": 49, "exponential_decay_length_penalty": [1, 2.0], "temperature": 0.7}, room=1),
-    Case({"forced_eos_token_id": 48, "min_length": 25, "suppress_tokens": [1, 2], "typical_p": 0.9}, room=1, eos=(48, 49)),
+    Case(
+        {"forced_eos_token_id": 48, "min_length": 25, "suppress_tokens": [1, 2], "typical_p": 0.9}, room=1, eos=(48, 49)
+    ),
     Case({"forced_bos_token_id": 5, "begin_suppress_tokens": [5, 6, 7], "top_p": 0.9}, prompt=1, generated=0),
     Case({"forced_bos_token_id": 5, "begin_suppress_tokens": [5, 6, 7], "top_p": 0.9}, prompt=1, generated=1),
     Case({"forced_bos_token_id": 5, "begin_suppress_tokens": [5, 6, 7], "top_k": 0}, prompt=2, generated=0),
@@ -195,7 +197,10 @@ CHAINED = [
     # Tokens ruled out, and then the cuts.
     Case({"no_repeat_ngram_size": 2, "repetition_penalty": 1.1, "top_k": 12, "typical_p": 0.8}, alphabet=3),
     Case({"no_repeat_ngram_size": 1, "bad_words_ids": [[8, 9]], "temperature": 1.3, "epsilon_cutoff": 0.1}, tail=(8,)),
-    Case({"bad_words_ids": [[7, 8, 9], [49]], "suppress_tokens": [0, 1], "min_length": 25, "eta_cutoff": 0.1}, tail=(7, 8)),
+    Case(
+        {"bad_words_ids": [[7, 8, 9], [49]], "suppress_tokens": [0, 1], "min_length": 25, "eta_cutoff": 0.1},
+        tail=(7, 8),
+    ),
     Case({"suppress_tokens": list(range(20)), "temperature": 1.7, "typical_p": 0.5}),
     Case({"temperature": 1.5, "top_k": 30, "min_p": 0.03, "epsilon_cutoff": 0.02}),
     Case({"temperature": 0.6, "top_k": 40, "top_p": 0.97, "typical_p": 0.9, "eta_cutoff": 0.02}),
@@ -368,7 +373,7 @@ def make_processors():
 # ---- greedy text ----------------------------------------------------------------------------------------------------
 
 NEW_TOKENS = 32
-END_OF_TEXT, COMMA, FULL_STOP, COLON, QUESTION, I, NEWLINE = 0, 12, 14, 26, 31, 41, 199
+END_OF_TEXT, COMMA, FULL_STOP, COLON, QUESTION, CAPITAL_I, NEWLINE = 0, 12, 14, 26, 31, 41, 199
 
 GREEDY = [  # prompt, options, what ends texts
     ("GLOUCESTER & CLARENCE.\nGood morrow, cousin.\n", {"repetition_penalty": 1.3}, [END_OF_TEXT]),
@@ -393,12 +398,17 @@ GREEDY = [  # prompt, options, what ends texts
     ),
     (
         "DUKE.\nAy, with my heart;\n",
-        {"repetition_penalty": 1.2, "begin_suppress_tokens": [I, NEWLINE]},
+        {"repetition_penalty": 1.2, "begin_suppress_tokens": [CAPITAL_I, NEWLINE]},
         [FULL_STOP, QUESTION],
     ),
     (
         "BASSET.\nYes, sir; as well as you dare patronage\n",
-        {"repetition_penalty": 1.2, "no_repeat_ngram_size": 2, "min_new_tokens": 24, "forced_eos_token_id": END_OF_TEXT},
+        {
+            "repetition_penalty": 1.2,
+            "no_repeat_ngram_size": 2,
+            "min_new_tokens": 24,
+            "forced_eos_token_id": END_OF_TEXT,
+        },
         [END_OF_TEXT, 546],
     ),
     (
@@ -412,7 +422,7 @@ GREEDY = [  # prompt, options, what ends texts
             "forced_eos_token_id": QUESTION,
             "exponential_decay_length_penalty": [12, 1.125],
             "suppress_tokens": [COLON],
-            "begin_suppress_tokens": [I, NEWLINE],
+            "begin_suppress_tokens": [CAPITAL_I, NEWLINE],
         },
         [FULL_STOP, QUESTION],
     ),
