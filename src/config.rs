@@ -227,10 +227,7 @@ impl Config {
         if prompt.is_empty() {
             return Err(Error::Prompt("the prompt is empty; it must have at least one token".to_owned()));
         }
-        if let Some(token) = prompt.iter().find(|&&token| token as usize >= self.vocab_size) {
-            let vocab_size = self.vocab_size;
-            return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size} tokens")));
-        }
+        self.check_tokens(prompt)?;
         if prompt.len() > self.n_positions {
             let (length, context) = (prompt.len(), self.n_positions);
             return Err(Error::Prompt(format!(
@@ -239,6 +236,20 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    /// Whether all of some tokens are in the vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] for the first that is not.
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        match tokens.iter().find(|&&token| token as usize >= self.vocab_size) {
+            None => Ok(()),
+            Some(token) => {
+                let vocab_size = self.vocab_size;
+                Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size} tokens")))
+            }
+        }
     }
 
     /// Dimensions of one head.

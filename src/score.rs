@@ -1,6 +1,6 @@
 //! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats.
 
-use crate::config::Class;
+use crate::config::{Class, Config};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -131,11 +131,7 @@ impl Model {
         mut progress: impl FnMut(usize),
     ) -> Result<Perplexity> {
         self.expect_class(Class::CausalLm)?;
-        let (context, stride) = windows.check(self.config().n_positions)?;
-        if tokens.len() < 2 {
-            let reason = format!("the text has {} tokens; it takes two at least to predict one", tokens.len());
-            return Err(Error::Prompt(reason));
-        }
+        let (context, stride) = windows.check(tokens, self.config())?;
         let mut perplexity = Perplexity { scored: 0, nll: 0.0 };
         let mut done = 0;
         for begin in (0..tokens.len()).step_by(stride) {
@@ -163,11 +159,18 @@ impl Model {
 }
 
 impl Windows {
-    /// The tokens of a window and of a stride, for a model of this context.
+    /// The tokens of a window and of a stride for this text, where a model of this configuration can take it.
     ///
     /// # Errors
-    /// [`Error::Option`] where one of them is out of its range.
-    pub fn check(self, n_positions: usize) -> Result<(usize, usize)> {
+    /// [`Error::Option`] where one of them is out of its range; [`Error::Prompt`] where the text has too few tokens, or one
+    /// that is not in the vocabulary.
+    pub fn check(self, tokens: &[u32], config: &Config) -> Result<(usize, usize)> {
+        if tokens.len() < 2 {
+            let reason = format!("the text has {} tokens; it takes two at least to predict one", tokens.len());
+            return Err(Error::Prompt(reason));
+        }
+        config.check_tokens(tokens)?;
+        let n_positions = config.n_positions;
         let context = self.context.unwrap_or(n_positions);
         if !(2..=n_positions).contains(&context) {
             let reason = format!("{context} is not between 2 and the model's {n_positions} positions");

@@ -37,7 +37,7 @@ fn requests(count: usize) -> Vec<(Vec<u32>, GenerateOptions)> {
             2 => SamplingOptions { repetition_penalty: 1.3, no_repeat_ngram_size: 3, ..SamplingOptions::greedy() },
             _ => SamplingOptions { seed, top_k: 0, min_p: 0.02, ..SamplingOptions::default() },
         };
-        let stop = if index % 3 == 0 { vec!["the".to_owned()] } else { Vec::new() };
+        let stop = if index.is_multiple_of(3) { vec!["the".to_owned()] } else { Vec::new() };
         let max_new_tokens = Some(6 + index % 7);
         (prompt, GenerateOptions { max_new_tokens, sampling, stop, ..GenerateOptions::default() })
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use gptj::{Class, Error, LoadOptions, Selector, Windows};
+use gptj::{Class, LoadOptions, Selector, Windows};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -54,11 +54,7 @@ pub(crate) async fn run(arguments: &PerplexityArguments, gpu: &Selector) -> anyh
         None => arguments.input.tokens(tokenizer, model)?,
     };
     let windows = Windows { context: arguments.context, stride: arguments.stride };
-    windows.check(config.n_positions)?;
-    if let Some(token) = tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
-        let vocab_size = config.vocab_size;
-        return Err(Error::Prompt(format!("token {token} is not in the vocabulary of {vocab_size} tokens")).into());
-    }
+    windows.check(&tokens, config)?;
     let options = LoadOptions { context: arguments.context, ..LoadOptions::default() };
     let mut model = opened.load(&open_gpu(gpu).await?, &options).await?;
     let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} tokens, {per_sec}, {eta} left")?;

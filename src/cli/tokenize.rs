@@ -35,16 +35,14 @@ pub(crate) struct Tokenize {
 }
 
 pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
-    let vocab_size = arguments.model.checkpoint()?.config().vocab_size;
-    let Some(tokenizer) = arguments.tokenizer.open(&arguments.model, vocab_size)? else {
+    let checkpoint = arguments.model.checkpoint()?;
+    let Some(tokenizer) = arguments.tokenizer.open(&arguments.model, checkpoint.config().vocab_size)? else {
         bail!("{} {NO_TOKENIZER}; give --tokenizer", arguments.model.name());
     };
     let given = arguments.decode.as_ref().or(arguments.input.tokens.as_ref());
     let ids = match (given, &arguments.argument) {
         (Some(ids), _) => {
-            if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-                bail!("token {id} is not in the vocabulary of {vocab_size} tokens");
-            }
+            checkpoint.config().check_tokens(ids)?;
             ids.clone()
         }
         (None, Some(text)) => tokenizer.encode(text)?,

@@ -5,6 +5,7 @@
 //! need it.
 
 mod checks;
+mod dependent;
 mod drivers;
 mod gpu_report;
 mod isa;
@@ -38,6 +39,8 @@ enum Task {
         #[arg(long, value_name = "NAME|ICD")]
         driver: Option<Driver>,
     },
+    /// Build and run a program outside the workspace that depends on the library alone
+    Dependent,
     /// Compile every shader with Tint, Chrome's WGSL compiler
     Tint {
         /// Take the shaders from a folder that the example `dump_shaders` wrote, rather than from
@@ -69,6 +72,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo { options } => demo(&options),
         Task::Test { driver: None } => checks::all(),
         Task::Test { driver: Some(driver) } => checks::tests_on(&driver),
+        Task::Dependent => dependent::dependent(),
         Task::Tint { shaders } => tint::tint(shaders.as_deref()),
         Task::Isa(options) => isa::isa(&options),
         Task::GpuReport(options) => gpu_report::gpu_report(&options),
