@@ -1,4 +1,4 @@
-// attention_weights: weights[row, head, position] = softmax(q · keys / sqrt(HEAD_DIM)) over the positions up to the row's
+// attention_weights: attentions[row, head, position] = softmax(q · keys / sqrt(HEAD_DIM)) over the positions up to the row's
 // own
 //
 // What attention mixes the values by, for those who want to look at it; the pass itself stores no weights. One workgroup
@@ -16,7 +16,7 @@ override SCALE: f32;
 @group(0) @binding(0) var<storage, read> step: Step;                     // (rows)
 @group(0) @binding(1) var<storage, read> input: array<vec4f>;            // (rows, attended | hidden | q)
 @group(0) @binding(2) var<storage, read> cache: array<Chunk>;            // (keys | values, slots, N_HEAD, N_POSITIONS)
-@group(0) @binding(3) var<storage, read_write> weights: array<f32>;      // (rows, N_HEAD, N_POSITIONS)
+@group(0) @binding(3) var<storage, read_write> attentions: array<f32>;   // (rows, N_HEAD, N_POSITIONS)
 
 const LOWEST: f32 = -3.4028234e38;
 
@@ -38,18 +38,18 @@ fn attention_weights(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
             products = fma(unpack_high(key), input[q + 2u * chunk + 1u], products);
         }
         let score = dot(products, vec4f(SCALE));
-        weights[start + position] = score;
+        attentions[start + position] = score;
         largest = max(largest, score);
     }
     largest = workgroup_max(largest, lane);
     var sum = 0.0;
     for (var position = lane.index; position < n_positions; position += WG_SIZE) {
-        let weight = exp(weights[start + position] - largest);
-        weights[start + position] = weight;
+        let weight = exp(attentions[start + position] - largest);
+        attentions[start + position] = weight;
         sum += weight;
     }
     sum = workgroup_sum(sum, lane);
     for (var position = lane.index; position < n_positions; position += WG_SIZE) {
-        weights[start + position] /= sum;
+        attentions[start + position] /= sum;
     }
 }

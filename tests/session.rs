@@ -9,8 +9,8 @@ use std::time::Instant;
 use common::{block_on, gpu};
 use gptj::internals::weights::Weights;
 use gptj::{
-    Checkpoint, Error, FinishReason, GenerateOptions, Generation, Gpu, LoadOptions, Model, SamplingOptions, Sequence,
-    Session, Token, Tokenizer,
+    Checkpoint, Error, Feed, FinishReason, GenerateOptions, Generation, Gpu, LoadOptions, Model, SamplingOptions,
+    Sequence, Session, Token, Tokenizer, VectorShape,
 };
 
 fn load(gpu: &Gpu, n_slots: usize) -> Model {
@@ -124,6 +124,36 @@ fn a_sequence_is_what_it_is_alone() {
     let read = weights as f64 / 1e6;
     println!("weights, MB/tok {read:13.2} {:10.2}", read * steps as f64 / n_tokens as f64);
     assert!(steps < 20, "a step continues all of them: {steps} steps");
+}
+
+/// What makes that so: the logits of each of several feeds are those of the feed alone, to the bit, whichever kernels take
+/// it: prompts that share a step, prompts of more than a chunk, and single tokens; with products in tiles and without.
+#[test]
+fn logits_of_each_are_those_of_it_alone() {
+    let Some(gpu) = gpu() else { return };
+    let lengths = [1, 5, 27, 33, 40, 1, 100, 33, 129, 3, 30];
+    let tiles = VectorShape { lanes: 64, rows: 4, depth: 1, limit: 16 };
+    for vector in [None, Some(tiles)] {
+        let checkpoint = Checkpoint::open(Path::new("models/shakespeare")).expect("the demo model");
+        let options = LoadOptions { n_slots: lengths.len(), chunk: 128, vector, ..LoadOptions::default() };
+        let mut model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
+        let prompt =
+            |(slot, &length): (usize, &usize)| (0..length).map(move |i| ((i * i + 7 * slot + 3) % 1024) as u32);
+        let prompts: Vec<Vec<u32>> = lengths.iter().enumerate().map(|case| prompt(case).collect()).collect();
+        let want: Vec<_> = prompts
+            .iter()
+            .map(|prompt| {
+                model.truncate(0, 0);
+                block_on(model.logits(0, prompt)).expect("the GPU works")
+            })
+            .collect();
+        model.truncate(0, 0);
+        let feeds: Vec<_> = prompts.iter().enumerate().map(|(slot, tokens)| Feed { slot, tokens }).collect();
+        let got = block_on(model.logits_of_each(&feeds)).expect("the GPU works");
+        for ((prompt, got), want) in prompts.iter().zip(&got).zip(&want) {
+            assert!(got == want, "{} tokens, {vector:?}", prompt.len());
+        }
+    }
 }
 
 /// Where there are fewer slots than texts, those that end make room for those that wait, and a text may come at any time or
