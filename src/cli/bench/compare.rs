@@ -23,8 +23,16 @@ pub(super) struct Entry {
     pub(super) larger_is_better: bool,
 }
 
-/// The numbers of an earlier run, by name.
-pub(super) struct Old(BTreeMap<String, f64>);
+/// What an earlier run measured.
+pub(super) struct Old {
+    /// Its numbers, by name.
+    numbers: BTreeMap<String, f64>,
+    /// What it printed.
+    report: Value,
+}
+
+/// What two runs must have in common for their numbers to be about the same.
+const SUBJECTS: [&str; 6] = ["adapter", "clock", "shapes", "model", "context", "vector"];
 
 impl Old {
     /// Reads what `--json` printed: `list` is the key of the list of numbers, `value` that of the number in an entry.
@@ -34,22 +42,24 @@ impl Old {
         let Some(entries) = report[list].as_array() else {
             bail!("{} has no list of {list}; it must be what the same command printed with --json", path.display());
         };
-        let mut old = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
         for entry in entries {
             let Some(name) = entry["name"].as_str() else {
                 bail!("{}: one of the {list} has no name", path.display());
             };
             if let Some(value) = entry[value].as_f64() {
-                old.insert(name.to_owned(), value);
+                numbers.insert(name.to_owned(), value);
             }
         }
-        Ok(Self(old))
+        Ok(Self { numbers, report })
     }
 }
 
 /// Old against new.
 #[derive(Serialize)]
 pub(super) struct Comparison {
+    /// What the two runs do not have in common.
+    differs: Vec<String>,
     both: Vec<Compared>,
     only_old: Vec<String>,
     only_new: Vec<String>,
@@ -67,7 +77,15 @@ struct Compared {
 }
 
 impl Comparison {
-    pub(super) fn new(Old(mut old): Old, new: Vec<Entry>) -> Self {
+    /// `report` is what this run prints, and `new` its numbers.
+    pub(super) fn new(Old { numbers: mut old, report: old_report }: Old, report: &Value, new: Vec<Entry>) -> Self {
+        let differs = |subject: &&str| {
+            let [old, new] = [&old_report, report].map(|report| report.get(*subject).filter(|value| !value.is_null()));
+            old.zip(new)
+                .filter(|(old, new)| old != new)
+                .map(|(old, new)| format!("{subject}: {old} in the old run, {new} in this one"))
+        };
+        let differs = SUBJECTS.iter().filter_map(differs).collect();
         let mut both = Vec::new();
         let mut only_new = Vec::new();
         for Entry { name, value, larger_is_better } in new {
@@ -82,7 +100,7 @@ impl Comparison {
                 (None, None) => (),
             }
         }
-        Self { both, only_old: old.into_keys().collect(), only_new }
+        Self { differs, both, only_old: old.into_keys().collect(), only_new }
     }
 
     pub(super) fn print(&self) -> anyhow::Result<()> {
@@ -93,6 +111,9 @@ impl Comparison {
         };
         print_table(&["compared", "old", "new", "new/old", ""], 1, self.both.iter().map(row).collect())?;
         let mut out = std::io::stdout();
+        for difference in &self.differs {
+            writeln!(out, "not the same: {difference}")?;
+        }
         for (names, where_) in [(&self.only_old, "the old run"), (&self.only_new, "this run")] {
             for name in names {
                 writeln!(out, "only in {where_}: {name}")?;

@@ -13,7 +13,7 @@ use gptj::{Checkpoint, Config, Error, Feed, Gpu, LoadOptions, Selector};
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, Entry, Old};
-use super::{Shapes, median, number, open, print_table};
+use super::{Shapes, geometry, median, number, open, print_table};
 use crate::cli::tuned::tuned;
 use crate::cli::{LoraArguments, ModelArguments, keep_pipelines, note_wrong_matrix_units, print_json};
 
@@ -43,7 +43,7 @@ pub(crate) struct Model {
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
 
-    /// Print one JSON object: adapter, model, context, measurements, comparison.
+    /// Print one JSON object: adapter, model, context, vector, measurements, comparison.
     #[arg(long)]
     json: bool,
 }
@@ -66,6 +66,15 @@ struct Measurement {
     name: String,
     unit: &'static str,
     value: Option<f64>,
+    /// How many runs it is the median of, where it is one.
+    runs: Option<usize>,
+}
+
+/// The median of some runs.
+#[derive(Clone, Copy)]
+struct Timed {
+    seconds: f64,
+    runs: usize,
 }
 
 /// The measurements so far, and the time that is left for others.
@@ -78,7 +87,19 @@ struct Session {
 
 impl Session {
     fn add(&mut self, name: impl Into<String>, unit: &'static str, value: Option<f64>) {
-        self.done.push(Measurement { name: name.into(), unit, value });
+        self.done.push(Measurement { name: name.into(), unit, value, runs: None });
+    }
+
+    /// What comes of some runs; nothing where there were none.
+    fn add_timed(
+        &mut self,
+        name: impl Into<String>,
+        unit: &'static str,
+        timed: Option<Timed>,
+        of: impl Fn(f64) -> f64,
+    ) {
+        let (value, runs) = (timed.map(|timed| of(timed.seconds)), timed.map(|timed| timed.runs));
+        self.done.push(Measurement { name: name.into(), unit, value, runs });
     }
 
     /// The next measurement's share of the time that is left; `None` where one run of it, which takes about `estimate`,
@@ -110,16 +131,18 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
         config.n_positions = context;
     }
 
-    let context = config.n_positions;
     let gpu = open(selector).await?;
     let load = Instant::now();
     let weights = weights(&gpu, &config, checkpoint.as_ref()).await?;
-    let mut model =
-        gptj::Model::new(&gpu, &config, weights, &LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() })
-            .await?;
+    let options = LoadOptions { vector: tuned(&gpu), ..LoadOptions::default() };
+    let vector = geometry(&gpu).await?.vector;
+    let mut model = gptj::Model::new(&gpu, &config, weights, &options).await?;
     let load = load.elapsed();
     note_wrong_matrix_units(&model);
-    let prompt = tokens(&config, PROMPT.min(config.n_positions - 1));
+    // As many as it has room for.
+    let config = model.config().clone();
+    let context = config.n_positions;
+    let prompt = tokens(&config, PROMPT.min(context - 1));
     model.most_likely(0, &prompt, false).await?;
     let first_token = start.elapsed();
 
@@ -127,10 +150,15 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
     model.truncate(0, 0);
     let again = Instant::now();
     model.most_likely(0, &prompt, false).await?;
-    let per_token = again.elapsed() / prompt.len() as u32;
+    let of_prompt = again.elapsed() / prompt.len() as u32;
+    model.truncate(0, 1);
+    let decoded = Instant::now();
+    model.most_likely(0, &[0], false).await?;
+    let per_token = decoded.elapsed();
     let left = PREFILLS.len() + DEPTHS.len() + BATCHES.len() + 1;
     let mut session = Session { done: Vec::new(), end, left };
-    session.add("load", "s", Some(load.as_secs_f64()));
+    let loading = if arguments.synthetic.is_some() { "making up weights" } else { "load" };
+    session.add(loading, "s", Some(load.as_secs_f64()));
     session.add("time to first token", "s", Some(first_token.as_secs_f64()));
     session.add("launches a token", "launches", Some(model.launches(1) as f64));
     session.add("weights a token", "bytes", Some(Weights::bytes_per_token(&config) as f64));
@@ -143,7 +171,7 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
         decode(&mut session, &mut model, depth, per_token).await?;
     }
     for length in PREFILLS {
-        prefill(&mut session, &mut model, length, per_token * length as u32).await?;
+        prefill(&mut session, &mut model, length, of_prompt * length as u32).await?;
     }
     let weights = model.into_weights();
     let config = Config { n_positions: BATCH_POSITIONS.min(config.n_positions), ..config };
@@ -151,15 +179,18 @@ pub(super) async fn run(arguments: &Model, selector: &Selector, start: Instant) 
     keep_pipelines(&gpu);
 
     let measurements = session.done;
-    let comparison = old.map(|old| Comparison::new(old, measurements.iter().map(entry).collect()));
+    let mut report = json!({
+        "adapter": gpu.info().to_string(),
+        "model": name,
+        "context": context,
+        "vector": vector,
+        "measurements": measurements.iter().map(to_json).collect::<Vec<_>>(),
+        "comparison": null,
+    });
+    let comparison = old.map(|old| Comparison::new(old, &report, measurements.iter().map(entry).collect()));
     if arguments.json {
-        return print_json(&json!({
-            "adapter": gpu.info().to_string(),
-            "model": name,
-            "context": context,
-            "measurements": measurements.iter().map(to_json).collect::<Vec<_>>(),
-            "comparison": serde_json::to_value(comparison)?,
-        }));
+        report["comparison"] = serde_json::to_value(&comparison)?;
+        return print_json(&report);
     }
     let row = |measured: &Measurement| {
         let value = match measured.value {
@@ -184,9 +215,11 @@ fn tokens(config: &Config, count: usize) -> Vec<u32> {
     (0..count).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
 }
 
-/// The host's time to put a token's step together and hand it over.
+/// The host's time to put a token's step together and hand it over. On a software driver, whose threads take the
+/// processor while the host works, it would say nothing; `gptj bench plan` measures it without them.
 async fn host(session: &mut Session, model: &mut gptj::Model, per_token: Duration) -> anyhow::Result<()> {
-    let Some(share) = session.share(per_token) else {
+    let share = session.share(per_token).filter(|_| !model.gpu().info().is_software());
+    let Some(share) = share else {
         session.add("host", "µs/token", None);
         return Ok(());
     };
@@ -196,10 +229,12 @@ async fn host(session: &mut Session, model: &mut gptj::Model, per_token: Duratio
         model.truncate(0, 0);
         let start = Instant::now();
         let submitted = model.submit_most_likely(0, &[0])?;
-        times.push(start.elapsed().as_secs_f64() * 1e6);
+        times.push(start.elapsed().as_secs_f64());
         submitted.take::<u32>().await?;
     }
-    session.add("host", "µs/token", median(times));
+    let runs = times.len();
+    session
+        .add_timed("host", "µs/token", median(times).map(|seconds| Timed { seconds, runs }), |seconds| seconds * 1e6);
     Ok(())
 }
 
@@ -211,7 +246,7 @@ async fn decode(
 ) -> anyhow::Result<()> {
     let name = format!("decode at depth {depth}");
     let fits = depth + STEPS < model.config().n_positions;
-    let seconds = match session.share(per_token) {
+    let timed = match session.share(per_token) {
         Some(share) if fits => {
             model.truncate(0, 0);
             model.skip(0, depth);
@@ -221,18 +256,19 @@ async fn decode(
                 token = model.most_likely(0, &[token], true).await?;
                 Ok(())
             };
-            let seconds = repeat(share, STEPS, run).await?;
+            // The runs, the one before them and the one after.
+            let timed = repeat(share, STEPS - 2, run).await?;
             // So that the next measurement need not wait for the step under way.
             model.most_likely(0, &[token], false).await?;
-            seconds
+            timed
         }
         _ => None,
     };
     let config = model.config();
     let bytes = Weights::bytes_per_token(config) + Cache::bytes_per_position(config) * (depth as u64 + 1);
     session.add(format!("{name}, reads"), "bytes", Some(bytes as f64));
-    session.add(&name, "tok/s", seconds.map(f64::recip));
-    session.add(format!("{name}, memory"), "GB/s", seconds.map(|seconds| bytes as f64 / seconds / 1e9));
+    session.add_timed(&name, "tok/s", timed, f64::recip);
+    session.add_timed(format!("{name}, memory"), "GB/s", timed, |seconds| bytes as f64 / seconds / 1e9);
     Ok(())
 }
 
@@ -243,7 +279,7 @@ async fn prefill(
     estimate: Duration,
 ) -> anyhow::Result<()> {
     let fits = length <= model.config().n_positions;
-    let seconds = match session.share(estimate) {
+    let timed = match session.share(2 * estimate) {
         Some(share) if fits => {
             let prompt = tokens(model.config(), length);
             let run = async || {
@@ -254,7 +290,7 @@ async fn prefill(
         }
         _ => None,
     };
-    session.add(format!("prefill of {length}"), "tok/s", seconds.map(|seconds| length as f64 / seconds));
+    session.add_timed(format!("prefill of {length}"), "tok/s", timed, |seconds| length as f64 / seconds);
     Ok(())
 }
 
@@ -279,42 +315,45 @@ async fn batches(
         model.most_likely(0, &[0], false).await?;
     }
     for rows in BATCHES {
-        let seconds = match (session.share(per_token * rows as u32), &mut model) {
+        let timed = match (session.share(per_token * rows as u32), &mut model) {
             (Some(share), Some(model)) => {
                 let next: Vec<_> = (0..rows).map(|slot| Feed { slot, tokens: &[0] }).collect();
-                let steps = STEPS.min(config.n_positions - 1);
+                let steps = STEPS.min(config.n_positions - 1) - 1;
                 (0..rows).for_each(|slot| model.truncate(slot, 0));
                 repeat(share, steps, async || model.most_likely_of_each(&next).await.map(|_| ())).await?
             }
             _ => None,
         };
-        session.add(format!("decode of {rows} sequences"), "tok/s", seconds.map(|seconds| rows as f64 / seconds));
+        session.add_timed(format!("decode of {rows} sequences"), "tok/s", timed, |seconds| rows as f64 / seconds);
     }
     Ok(())
 }
 
-/// The median time of some work, in seconds: of as many runs as `share` has room for, up to `limit`.
+/// The median time of some work: of as many runs as `share` has room for, up to `limit`, after one that does not count,
+/// since it may compile kernels or find caches cold.
 async fn repeat(
     share: Duration,
     limit: usize,
     mut run: impl AsyncFnMut() -> gptj::Result<()>,
-) -> gptj::Result<Option<f64>> {
+) -> gptj::Result<Option<Timed>> {
     let begin = Instant::now();
+    run().await?;
     let mut times = Vec::new();
     while times.is_empty() || (times.len() < limit && begin.elapsed() < share) {
         let start = Instant::now();
         run().await?;
         times.push(start.elapsed().as_secs_f64());
     }
-    Ok(median(times))
+    let runs = times.len();
+    Ok(median(times).map(|seconds| Timed { seconds, runs }))
 }
 
 fn entry(measured: &Measurement) -> Entry {
-    let Measurement { name, unit, value } = measured;
+    let Measurement { name, unit, value, .. } = measured;
     Entry { name: name.clone(), value: *value, larger_is_better: matches!(*unit, "tok/s" | "GB/s") }
 }
 
 fn to_json(measured: &Measurement) -> Value {
-    let Measurement { name, unit, value } = measured;
-    json!({ "name": name, "unit": unit, "value": value })
+    let Measurement { name, unit, value, runs } = measured;
+    json!({ "name": name, "unit": unit, "value": value, "runs": runs })
 }
