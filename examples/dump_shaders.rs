@@ -24,18 +24,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for specialisation in Specialisation::all() {
             for &product in shader.products(specialisation) {
                 let text = stitch(*shader, IMPORTS, specialisation, product);
-                let multiplies =
-                    shader.products(Specialisation { f16: true, subgroups: Subgroups::OfAnySize }).len() > 1;
+                let of_any_size = Specialisation { subgroups: Subgroups::OfAnySize, ..specialisation };
+                let of_8 = specialisation.subgroups == Subgroups::Of8
+                    && text != stitch(*shader, IMPORTS, of_any_size, product);
+                let all = Specialisation { f16: true, subgroups: Subgroups::OfAnySize };
+                let multiplies = shader.products(all).len() > 1;
                 let product = multiplies.then(|| format!("{product:?}").to_lowercase());
                 let features = features(&text);
-                let of_8 = text.contains("subgroups of exactly eight lanes");
                 let name = [shader.name].into_iter().chain(product.as_deref()).chain(features.iter().copied());
                 let name = name.chain(of_8.then_some("of-8"));
                 let file = name.chain(["wgsl"]).collect::<Vec<_>>().join(".");
                 // What naga takes for granted.
                 let directive = if features.contains(&"subgroups") { "enable subgroups;\n" } else { "" };
                 fs::write(Path::new(&directory).join(&file), format!("{directive}{text}"))?;
-                for constants in variants(&text, product.as_deref()) {
+                for constants in variants(shader.name, &text, product.as_deref()) {
                     let kernel = json!({
                         "file": file, "features": features, "subgroups_of_8": of_8, "product": product,
                         "entry_points": entry_points, "constants": constants,
@@ -52,8 +54,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// The constants that a shader's kernels are launched with: a product with few rows at its least and its most.
-fn variants(text: &str, product: Option<&str>) -> Vec<BTreeMap<&'static str, f64>> {
-    let constants: BTreeMap<_, _> = constants_of(text).into_iter().collect();
+fn variants(shader: &str, text: &str, product: Option<&str>) -> Vec<BTreeMap<&'static str, f64>> {
+    let mut constants: BTreeMap<_, _> = constants_of(text).into_iter().collect();
+    let own: &[(&str, f64)] = match shader {
+        "embed" | "layer_norm" | "argmax" | "read_ceiling" => &[("WG_SIZE", 256.0)],
+        "block_out" => &[("IN_GROUPS", 2560.0), ("INPUT_QUADS", 6144.0), ("PANELS_0", 128.0)],
+        "lm_head" => &[("PANELS_0", 1575.0)],
+        _ => &[],
+    };
+    constants.extend(own.iter().copied());
     let with = |others: &[(&'static str, f64)]| {
         let mut constants = constants.clone();
         constants.extend(others.iter().copied());

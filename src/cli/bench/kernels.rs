@@ -288,3 +288,39 @@ fn report(
         "comparison": null,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gptj::internals::gpu::Product;
+
+    use super::*;
+
+    /// What moves 5 GB and computes 1 GFLOP in a second.
+    fn outcome(product: Option<Product>, fault: Option<String>) -> Outcome {
+        let make = Box::new(|_: &mut Workbench| unreachable!("it has been measured"));
+        let case = Case { kernel: "some", shape: String::new(), product, rows: 1, positions: None, make };
+        let second = Duration::from_secs(1);
+        let times = fault.is_none().then_some(Times { median: second, fastest: second / 2 });
+        Outcome { case, bytes: 5_000_000_000, flops: 1_000_000_000, launches: 1, times, fault }
+    }
+
+    #[test]
+    fn rates_are_shares_of_their_own_ceilings() {
+        let ceilings = Ceilings { read: 10.0, fma: 100.0 };
+        let vector = outcome(Some(Product::Vector), None);
+        assert_eq!((ceilings.of_read(&vector), ceilings.of_fma(&vector)), (Some(50.0), Some(1.0)));
+        let cooperative = outcome(Some(Product::Cooperative16), None);
+        assert_eq!((ceilings.of_read(&cooperative), ceilings.of_fma(&cooperative)), (Some(50.0), None));
+        let higher = ceilings.max(&Ceilings { read: 5.0, fma: 200.0 });
+        assert_eq!((higher.read, higher.fma), (10.0, 200.0));
+    }
+
+    #[test]
+    fn what_is_wrong_has_no_rates() {
+        let (wrong, ceilings) = (outcome(None, Some("element 3".to_owned())), Ceilings { read: 10.0, fma: 100.0 });
+        assert_eq!((wrong.microseconds(), ceilings.of_read(&wrong), ceilings.of_fma(&wrong)), (None, None, None));
+        assert!(points(&[wrong]).is_empty());
+    }
+}
