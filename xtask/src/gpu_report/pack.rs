@@ -29,15 +29,17 @@ struct Profile {
 }
 
 impl Artifact {
-    /// What it is called in the folder; `None` where it has no place there.
-    fn packed_name(&self) -> Option<String> {
-        let name = match (self.profile.test, self.target.kind.first()?.as_str()) {
-            (false, "bin") => self.target.name.clone(),
-            (true, "lib") => format!("{}lib", super::run::TEST_PREFIX),
-            (true, "test") => format!("{}{}", super::run::TEST_PREFIX, self.target.name),
+    /// Where it lies in the folder; `None` where it has no place there.
+    fn packed_path(&self) -> Option<PathBuf> {
+        let (folder, name) = match (self.profile.test, self.target.kind.first()?.as_str()) {
+            (false, "bin") => ("bin", self.target.name.clone()),
+            // Beside the tests' folder, as where cargo builds them.
+            (false, "example") => ("examples", self.target.name.clone()),
+            (true, "lib") => ("bin", format!("{}lib", super::run::TEST_PREFIX)),
+            (true, "test") => ("bin", format!("{}{}", super::run::TEST_PREFIX, self.target.name)),
             _ => return None,
         };
-        Some(name + std::env::consts::EXE_SUFFIX)
+        Some(Path::new(folder).join(name + std::env::consts::EXE_SUFFIX))
     }
 }
 
@@ -49,14 +51,15 @@ pub(super) fn pack() -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    let bin = folder.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
+    for folder in ["bin", "examples"].map(|name| folder.join(name)) {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
 
     for words in ["build --release --workspace --bins", "test --release --package gptj --no-run"] {
         let messages = shell::output(shell::cargo(words).arg("--message-format=json"))?;
         for artifact in messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok()) {
-            if let (Some(executable), Some(name)) = (&artifact.executable, artifact.packed_name()) {
-                let packed = bin.join(name);
+            if let (Some(executable), Some(path)) = (&artifact.executable, artifact.packed_path()) {
+                let packed = folder.join(path);
                 copy(executable, &packed)?;
                 // It runs without its symbols as well, and not everywhere is there a program to take them out.
                 _ = Command::new("strip").arg(&packed).status();

@@ -31,6 +31,8 @@ pub(super) fn markdown(report: &Report) -> String {
     text += &comparison(["model", "pytorch", "pytorch-graph"].map(|step| report.result(step)));
     for (step, title) in [
         ("model", "GPT-J-6B"),
+        ("plan", "A token's step, for the host"),
+        ("tune", "Shapes of the products with few rows"),
         ("kernels", "Kernels"),
         ("pytorch", "PyTorch"),
         ("pytorch-graph", "PyTorch as a CUDA graph"),

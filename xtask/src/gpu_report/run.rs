@@ -27,10 +27,11 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let version = fs::read_to_string(VERSION).context("this is no folder that `cargo xtask gpu-report` packed")?;
     // Whatever is kept from start to start is kept here, and in the beginning there is nothing.
     let scratch = Path::new("scratch");
-    if scratch.exists() {
+    // Single steps go on where the others ended.
+    if scratch.exists() && options.steps.is_empty() {
         fs::remove_dir_all(scratch).context("cannot remove what an earlier run left in scratch")?;
     }
-    fs::create_dir(scratch).context("cannot create the folder scratch")?;
+    fs::create_dir_all(scratch).context("cannot create the folder scratch")?;
 
     let info = take("info", gptj("info --json"), scratch, options);
     let adapter = info.result["adapter"].clone();
@@ -87,6 +88,9 @@ fn steps() -> Result<Vec<(String, Command)>> {
         command
     };
     for (name, command) in [
+        // What it finds is used by the steps after it.
+        ("tune", gptj("bench kernels --tune --json")),
+        ("plan", gptj("bench plan --shapes 6b --json")),
         ("kernels", gptj("bench kernels --shapes 6b --json")),
         ("model", gptj("bench model --synthetic 6b --json")),
         ("pytorch", pytorch(&[])),
