@@ -25,18 +25,22 @@ async fn run(directory: &Path) -> Result<Vec<String>, Error> {
         let sampling = SamplingOptions { top_p: 0.9, seed, ..SamplingOptions::default() };
         let max_new_tokens = Some(8 + 4 * seed as usize);
         let options = GenerateOptions { max_new_tokens, sampling, ..GenerateOptions::default() };
-        Sequence::new(checkpoint.config(), Some(&tokenizer), &tokenizer.encode(prompt)?, &options)
+        Sequence::new(model.config(), Some(&tokenizer), &tokenizer.encode(prompt)?, &options)
     };
     let sequences = (0..).zip(PROMPTS).map(sequence).collect::<Result<Vec<_>, Error>>()?;
 
     let mut session = Session::new(&mut model)?;
     for sequence in sequences {
-        session.add(sequence);
+        session.add(sequence)?;
     }
     let mut texts = PROMPTS.map(str::to_owned).to_vec();
     while !session.is_empty() {
         for (index, token) in session.step().await? {
-            texts[index] += &token.text;
+            // What goes wrong with one text is no matter of the others.
+            match token {
+                Ok(token) => texts[index] += &token.text,
+                Err(error) => texts[index] += &format!(" [{error}]"),
+            }
         }
     }
     Ok(texts)

@@ -84,7 +84,7 @@ async fn run(directory: &Path) -> Result<(), Error> {
         adapter.request_device(&wgpu::DeviceDescriptor::default()).await.expect("the GPU can be opened");
     let renderer = Renderer::new(device.clone(), queue.clone());
 
-    let gpu = Gpu::share(&adapter, device, queue, &GpuOptions::default()).await;
+    let gpu = Gpu::share(&adapter, device, queue, &GpuOptions::default()).await?;
     let checkpoint = Checkpoint::open(directory)?;
     let tokenizer = Tokenizer::open(directory, checkpoint.config().vocab_size)?.expect("the model has a tokenizer");
     let mut model = Model::load(&gpu, &checkpoint, &LoadOptions::default(), |_| ()).await?;

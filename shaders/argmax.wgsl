@@ -1,4 +1,4 @@
-// argmax: tokens[output] = the token with the largest logit, the first of equals
+// argmax: tokens[output] = the token with the largest logit, the first of equals; NOT_A_TOKEN where it is not finite
 //
 // One workgroup an output. Each lane keeps the best of its share, then a tree in workgroup memory finds the best of
 // the lanes. Where every row of a step wants its logits, the tokens are in place for the next step.
@@ -12,6 +12,7 @@ override VOCAB_SIZE: u32;
 @group(0) @binding(1) var<storage, read_write> tokens: array<u32>;   // (outputs)
 
 const LOWEST: f32 = -3.4028234e38;
+const NOT_A_TOKEN: u32 = 0xffffffffu;
 
 var<workgroup> best_logit: array<f32, WG_SIZE>;
 var<workgroup> best_token: array<u32, WG_SIZE>;
@@ -46,6 +47,7 @@ fn argmax(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_ind
         workgroupBarrier();
     }
     if lane == 0u {
-        tokens[workgroup.x] = best_token[0];
+        let is_finite = best_logit[0] > LOWEST && best_logit[0] <= -LOWEST;
+        tokens[workgroup.x] = select(NOT_A_TOKEN, best_token[0], is_finite);
     }
 }

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use crate::classify::softmax;
-use crate::config::Class;
+use crate::config::{Class, Config};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::score::check_finite;
 
 /// Where in a context the answer to a question is.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,21 +15,18 @@ pub struct Answer {
     pub start_logits: Vec<f32>,
     /// How likely it ends there.
     pub end_logits: Vec<f32>,
-    /// The context's tokens that answer best.
+    /// The context's tokens that answer best, counted from its first.
     pub span: RangeInclusive<usize>,
     /// The probability that they start there, times the probability that they end there; both among the context's tokens.
     pub score: f64,
 }
 
 impl Model {
-    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other.
+    /// Question and context as the model reads them, where a model of this configuration can.
     ///
     /// # Errors
-    /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed the
-    /// model's context; [`Error::Option`] where `longest` is 0; [`Error::Class`] where the model is of another class;
-    /// [`Error::Gpu`] where the GPU failed.
-    pub async fn answer(&mut self, question: &[u32], context: &[u32], longest: usize) -> Result<Answer> {
-        self.expect_class(Class::QuestionAnswering)?;
+    /// As [`Model::answer`].
+    pub fn check_question(config: &Config, question: &[u32], context: &[u32], longest: usize) -> Result<Vec<u32>> {
         for (what, tokens) in [("question", question), ("context", context)] {
             if tokens.is_empty() {
                 return Err(Error::Prompt(format!("the {what} is empty; it must have at least one token")));
@@ -38,14 +36,28 @@ impl Model {
             return Err(Error::option("max_answer_tokens", "an answer has at least 1 token"));
         }
         let tokens = [question, context].concat();
-        self.config().check_prompt(&tokens)?;
+        config.check_prompt(&tokens)?;
+        Ok(tokens)
+    }
+
+    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed the
+    /// model's context; [`Error::Option`] where `longest` is 0; [`Error::Class`] where the model is of another class;
+    /// [`Error::Gpu`] where the GPU failed.
+    pub async fn answer(&mut self, question: &[u32], context: &[u32], longest: usize) -> Result<Answer> {
+        self.expect_class(Class::QuestionAnswering)?;
+        let tokens = Self::check_question(self.config(), question, context, longest)?;
         self.truncate(0, 0);
         let [mut start_logits, mut end_logits] = [(); 2].map(|()| Vec::with_capacity(tokens.len()));
         let visit = |logits: &[f32]| {
             start_logits.push(logits[0]);
             end_logits.push(logits[1]);
         };
-        self.logits_of_all(0, &tokens, 0, visit).await?;
+        self.logits_at_every_token(0, &tokens, 0, visit).await?;
+        check_finite(&start_logits)?;
+        check_finite(&end_logits)?;
         let [starts, ends] = [&start_logits, &end_logits]
             .map(|logits| softmax(logits[question.len()..].iter().map(|&logit| f64::from(logit))));
         let (span, score) = best_span(&starts, &ends, longest);

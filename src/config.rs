@@ -95,6 +95,8 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// The tokens that end a text.
     pub eos_token_ids: Vec<u32>,
+    /// The token that texts begin with where a tokenizer adds one, which GPT-J's does not.
+    pub bos_token_id: Option<u32>,
     /// What texts of different lengths are filled up with in Hugging Face's batches. Here there is no such filling, but a
     /// text's class is read at its last token that is another.
     pub pad_token_id: Option<u32>,
@@ -123,6 +125,7 @@ impl Default for Config {
             layer_norm_epsilon: 1e-5,
             tie_word_embeddings: false,
             eos_token_ids: vec![END_OF_TEXT],
+            bos_token_id: Some(END_OF_TEXT),
             pad_token_id: None,
             labels: file::numbered_labels(2),
             problem_type: None,

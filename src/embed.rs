@@ -1,6 +1,6 @@
 //! Texts as vectors: their last hidden states, pooled.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// How the hidden states of a text's tokens become one vector.
@@ -18,8 +18,8 @@ impl Model {
     /// The embedding of a text: n_embd numbers, not normalised. Any class of model has it.
     ///
     /// # Errors
-    /// [`Error::Prompt`](crate::Error::Prompt) where there are no tokens, one is not in the vocabulary, or they exceed the
-    /// context; [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the
+    /// context; [`Error::Gpu`] where the GPU failed.
     pub async fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
         self.config().check_prompt(tokens)?;
         self.truncate(0, 0);
@@ -39,6 +39,8 @@ impl Model {
             }
         };
         self.last_hidden_state(0, tokens, visit).await?;
-        Ok(sum.into_iter().map(|sum| (sum / total) as f32).collect())
+        let embedding: Vec<f32> = sum.into_iter().map(|sum| (sum / total) as f32).collect();
+        let all_finite = embedding.iter().all(|number| number.is_finite());
+        if all_finite { Ok(embedding) } else { Err(Error::Numbers("the hidden states")) }
     }
 }

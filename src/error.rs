@@ -89,6 +89,10 @@ pub enum Error {
         wanted: Class,
     },
 
+    /// What a model computed is no number: NaN or infinite.
+    #[error("{0} are not finite; the model's weights are damaged, or so large that its numbers overflow")]
+    Numbers(&'static str),
+
     /// There is no GPU, or not the one asked for.
     #[error("{0}")]
     Adapter(String),
@@ -127,7 +131,7 @@ impl Error {
     }
 
     pub(crate) fn tensor(name: &str, path: &Path, reason: impl Into<String>) -> Self {
-        Self::Tensor { name: name.to_owned(), path: path.to_owned(), reason: reason.into() }
+        Self::Tensor { name: shown(name), path: path.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn tokenizer(path: &Path, reason: impl Into<String>) -> Self {
@@ -137,6 +141,13 @@ impl Error {
     pub(crate) fn option(name: &'static str, reason: impl Into<String>) -> Self {
         Self::Option { name, reason: reason.into() }
     }
+}
+
+/// What a file says, as messages can show it: nothing in it moves the cursor, and it ends.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let escaped: String = text.escape_debug().take(LONGEST).collect();
+    if text.len() > LONGEST { escaped + "…" } else { escaped }
 }
 
 /// What fallible functions of the engine return.

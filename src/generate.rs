@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::processors::Text;
 use crate::sampler::{Sampler, SamplingOptions};
-use crate::score::log_probability;
+use crate::score::{check_finite, log_probability};
 use crate::session::Session;
 use crate::tokenizer::{Piece, TextStream, Tokenizer};
 
@@ -134,6 +134,12 @@ impl Sequence {
         })
     }
 
+    /// Whether a model of this configuration can continue it.
+    pub(crate) fn check(&self, config: &Config) -> Result<()> {
+        config.check_prompt(&self.tokens)?;
+        self.sampler.options().check(config)
+    }
+
     /// Prompt and generated tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -172,6 +178,7 @@ impl Sequence {
             max_length: self.max_length,
             end_of_text: &self.end_of_text,
         };
+        check_finite(logits)?;
         let id = self.sampler.sample(logits, text)?;
         Ok((id, self.scores.then(|| log_probability(logits, id))))
     }
@@ -238,17 +245,19 @@ impl<'a> Generation<'a> {
     ) -> Result<Self> {
         let sequence = Sequence::new(model.config(), tokenizer, prompt, options)?;
         let mut session = Session::new(model)?;
-        session.add(sequence);
+        session.add(sequence)?;
         Ok(Self { session, generated: Vec::new(), finish_reason: None, timings: Timings::default() })
     }
 
     /// The next token, or `None` when the text has ended.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the GPU failed; [`Error::Option`] where the options rule out every token.
+    /// [`Error::Gpu`] where the GPU failed; [`Error::Option`] where the options rule out every token, and [`Error::Numbers`]
+    /// where the model gave no numbers to choose by, either of which ends the text.
     pub async fn next(&mut self) -> Result<Option<Token>> {
         let start = Instant::now();
         let Some((_, token)) = self.session.step().await?.pop() else { return Ok(None) };
+        let token = token?;
         let time = if self.generated.is_empty() { &mut self.timings.prompt } else { &mut self.timings.decode };
         *time += start.elapsed();
         self.generated.push(token.id);

@@ -21,20 +21,22 @@
 //! ```
 //!
 //! What waits for the GPU is `async`; it needs no particular executor (`pollster::block_on` will do), and everything may
-//! change threads. The library starts no thread, prints nothing and has no global state: several models, on one GPU or on
+//! change threads. On native targets the wait itself blocks the thread, as there the application must poll the device: on an
+//! executor that many share, give the engine a thread of its own (`spawn_blocking`). A future may be dropped at any time;
+//! what it had begun is begun again. The library starts no thread, prints nothing and has no global state: several models, on one GPU or on
 //! many, do not know of each other.
 //!
 //! # What it can do
 //!
 //! | you want | take |
 //! |---|---|
-//! | one text, a token at a time | [`Generation`]; [`GenerateOptions`] has what Hugging Face's `generate()` has |
+//! | one text, a token at a time | [`Generation`]; [`GenerateOptions`] has most of what Hugging Face's `generate()` has |
 //! | many texts at once | [`Session`] with a [`Sequence`] each; they share the reading of the weights and nothing else |
 //! | how likely a text is | [`Model::score`], [`Model::loss`], [`Model::perplexity`] |
 //! | its class; an answer in it | [`Model::classify`], [`Model::answer`] |
 //! | it as a vector | [`Model::embed`] |
 //! | what the layers make of it | [`Model::last_hidden_state`], [`Model::stages`] |
-//! | the logits themselves | [`Model::logits`], [`Model::logits_of_each`], [`Model::logits_of_all`] |
+//! | the logits themselves | [`Model::logits`], [`Model::logits_of_feeds`], [`Model::logits_at_every_token`] |
 //! | to load what is not a language model | [`Checkpoint::open_as`] with a [`Class`] |
 //! | adapters, conversion, verification | [`checkpoint`], [`Checkpoint::add_adapter`] |
 //! | to know whether it fits | [`MemoryPlan`], [`find_adapter`] |
@@ -56,7 +58,8 @@
 //! *Generating.* A [`Generation`] feeds the prompt in chunks and then replays the recorded pass for every token. While the
 //! GPU computes one step, the next is ready to go; for the most likely token the GPU does not even wait for the host to read
 //! the last one. [`Token::text`] is whole characters, and never the beginning of a stop string. A generation can be dropped
-//! at any token.
+//! at any token. Of `generate()`'s ways to choose, beams, assisted and guided generation are not here, and of a
+//! `generation_config.json` only the tokens that end a text are read.
 //!
 //! *Many at once.* A [`Session`] continues all its sequences by one token a step. They may differ in everything: prompts,
 //! options, seeds, ends. There is no padding, and a sequence's tokens are, to the last one, those that it would get alone.
@@ -64,15 +67,17 @@
 //! ```no_run
 //! # use gptj::{Error, GenerateOptions, Model, Sequence, Session, Tokenizer};
 //! # async fn example(model: &mut Model, tokenizer: &Tokenizer) -> Result<(), Error> {
+//! // A model that was loaded with LoadOptions { n_slots: 2, ..LoadOptions::default() }, for two at a time.
 //! let config = model.config().clone();
 //! let mut session = Session::new(model)?;
 //! for prompt in ["In a shocking finding,", "Once upon a time"] {
 //!     let prompt = tokenizer.encode(prompt)?;
-//!     session.add(Sequence::new(&config, Some(tokenizer), &prompt, &GenerateOptions::default())?);
+//!     session.add(Sequence::new(&config, Some(tokenizer), &prompt, &GenerateOptions::default())?)?;
 //! }
 //! while !session.is_empty() {
 //!     for (index, token) in session.step().await? {
-//!         println!("{index}: {}", token.text);
+//!         // What goes wrong with one text is no matter of the others.
+//!         println!("{index}: {}", token?.text);
 //!     }
 //! }
 //! # Ok(())

@@ -32,12 +32,13 @@ mod step;
 pub use look::Stages;
 pub use memory::{Budget, MemoryPlan, Room};
 pub use step::Feed;
+pub(crate) use step::LOGITS;
 
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Plan, Readback, Tensor};
+use crate::gpu::{Gpu, Plan, Readback, Staging, Tensor};
 use crate::kernels::Kernels;
 use crate::regime::{Geometry, Regime, SPLIT_ROWS, VectorShape};
 use crate::self_test::{self, MatrixUnits};
@@ -48,9 +49,10 @@ use step::Ahead;
 /// How a model is laid out in GPU memory.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// Rows of a step at most: prompts are taken in chunks of so many tokens. Rounded up to whole tiles.
+    /// Rows of a step at most, from 1 to 4096: prompts are taken in chunks of so many tokens. Rounded up to a multiple of
+    /// 128.
     pub chunk: usize,
-    /// Sequences that the cache holds at once.
+    /// Sequences that the cache holds at once, from 1 to 1024.
     pub n_slots: usize,
     /// Positions that each of them has room for; `None` for as many as the model can use and the GPU can hold.
     pub context: Option<usize>,
@@ -76,6 +78,7 @@ pub struct Model {
     bodies: Vec<(Regime, Body)>,
     heads: Vec<(Regime, Plan)>,
     argmax: Plan,
+    staging: Staging,
     /// Memory for the results of the step that is waited for and of the one after it.
     readbacks: [Readback; 2],
     ahead: Option<Ahead>,
@@ -184,6 +187,7 @@ impl Model {
             bodies: Vec::new(),
             heads: Vec::new(),
             argmax,
+            staging: Staging::new(gpu),
             readbacks,
             ahead: None,
             matrix_units,
@@ -254,7 +258,28 @@ impl Model {
         if is == wanted { Ok(()) } else { Err(Error::Class { is, wanted }) }
     }
 
+    /// Fails unless the model has a head.
+    fn expect_head(&self) -> Result<()> {
+        if self.config.class == Class::Model { self.expect_class(Class::CausalLm) } else { Ok(()) }
+    }
+
+    /// Sequences that it has room for at once.
+    pub fn n_slots(&self) -> usize {
+        self.cache.n_slots()
+    }
+
+    /// Positions of a slot that are in use.
+    ///
+    /// # Panics
+    /// Where there is no such slot.
+    pub fn length(&self, slot: usize) -> usize {
+        self.cache.length(slot)
+    }
+
     /// Forgets what follows the first `length` positions of a slot.
+    ///
+    /// # Panics
+    /// Where there is no such slot.
     pub fn truncate(&mut self, slot: usize, length: usize) {
         self.cache.truncate(slot, length);
     }
@@ -282,6 +307,9 @@ impl LoadOptions {
         }
         if !(1..=1024).contains(&self.n_slots) {
             return Err(Error::option("n_slots", format!("{} is not between 1 and 1024", self.n_slots)));
+        }
+        if let Some(vector) = self.vector.filter(|vector| !vector.is_possible()) {
+            return Err(Error::option("vector", format!("{vector:?} is no shape that there are kernels of")));
         }
         if let Some(context) = self.context.filter(|context| !(1..=config.n_positions).contains(context)) {
             let reason = format!("{context} is not between 1 and the model's {} positions", config.n_positions);

@@ -47,10 +47,24 @@ pub struct VectorShape {
     pub lanes: u32,
     /// Rows of a pass at most, as many as a lane's registers can sum for four features: 1, 2, 4 or 8.
     pub rows: usize,
-    /// Groups of inputs that a lane has on their way from memory at once: a power of two.
+    /// Groups of inputs that a lane has on their way from memory at once: 1, 2 or 4.
     pub depth: usize,
     /// Steps of up to this many rows are multiplied by it.
     pub limit: usize,
+}
+
+impl VectorShape {
+    /// Lanes that a workgroup can have.
+    pub const LANES: [u32; 6] = [8, 16, 32, 64, 128, 256];
+    /// Rows that a pass can have.
+    pub const ROWS: [usize; 4] = [1, 2, 4, 8];
+    /// Groups of inputs that can be on their way at once.
+    pub const DEPTHS: [usize; 3] = [1, 2, 4];
+
+    /// Whether there are kernels of this shape.
+    pub fn is_possible(&self) -> bool {
+        Self::LANES.contains(&self.lanes) && Self::ROWS.contains(&self.rows) && Self::DEPTHS.contains(&self.depth)
+    }
 }
 
 impl Geometry {

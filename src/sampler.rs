@@ -127,13 +127,15 @@ impl SamplingOptions {
         if self.exponential_decay_length_penalty.is_some_and(|(_, factor)| factor <= 0.0) {
             return Err(Error::option("exponential_decay_length_penalty", "its factor is not a positive number"));
         }
-        for (name, sum) in [("top_p", self.top_p), ("typical_p", self.typical_p)] {
-            if !(sum > 0.0 && sum <= 1.0) {
-                return Err(Error::option(name, format!("{sum} is not above 0 and at most 1")));
+        if !(self.typical_p > 0.0 && self.typical_p <= 1.0) {
+            return Err(Error::option("typical_p", format!("{} is not above 0 and at most 1", self.typical_p)));
+        }
+        for (name, probability) in [("top_p", self.top_p), ("min_p", self.min_p)] {
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(Error::option(name, format!("{probability} is not between 0 and 1")));
             }
         }
-        let least = [("min_p", self.min_p), ("epsilon_cutoff", self.epsilon_cutoff), ("eta_cutoff", self.eta_cutoff)];
-        for (name, probability) in least {
+        for (name, probability) in [("epsilon_cutoff", self.epsilon_cutoff), ("eta_cutoff", self.eta_cutoff)] {
             if !(0.0..1.0).contains(&probability) {
                 return Err(Error::option(name, format!("{probability} is not at least 0 and below 1")));
             }
@@ -232,8 +234,8 @@ impl Sampler {
         self.process(logits, text);
         let best = argmax(logits);
         if logits[best as usize] == f32::NEG_INFINITY {
-            let reason = format!("together they rule out every token after the first {}", text.tokens.len());
-            return Err(Error::option("the sampling options", reason));
+            let reason = format!("its options rule out every token after the first {}", text.tokens.len());
+            return Err(Error::option("sampling", reason));
         }
         if self.options.greedy {
             return Ok(best);
@@ -245,13 +247,13 @@ impl Sampler {
 
 /// The first token of the largest logit.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = token;
+    let (mut best, mut largest) = (0, f32::NEG_INFINITY);
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > largest {
+            (best, largest) = (token, logit);
         }
     }
-    best as u32
+    best
 }
 
 /// The token at `draw`, from 0 to 1, of the cumulative distribution; `None` where rounding left its sum below.

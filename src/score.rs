@@ -2,7 +2,7 @@
 
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{LOGITS, Model};
 
 /// How likely each token of a text is, given those before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,8 @@ impl Model {
             let likely = largest(logits, top).into_iter();
             score.top.push(likely.map(|token| (token, f64::from(logits[token as usize]) - normaliser)).collect());
         };
-        self.logits_of_all(0, fed, 0, visit).await?;
+        self.logits_at_every_token(0, fed, 0, visit).await?;
+        check(score.sum())?;
         Ok(score)
     }
 
@@ -109,13 +110,13 @@ impl Model {
         let mut sum = 0.0;
         let mut labels = labels[1..].iter();
         let visit = |logits: &[f32]| {
-            // No label is left for the row of the last token.
-            if let Some(&label) = labels.next().filter(|&&label| label != IGNORED) {
+            let &label = labels.next().expect("a row for each label but the first");
+            if label != IGNORED {
                 sum -= log_probability(logits, label as u32);
             }
         };
-        self.logits_of_all(0, tokens, 0, visit).await?;
-        Ok(sum / n_counted as f64)
+        self.logits_at_every_token(0, &tokens[..tokens.len() - 1], 0, visit).await?;
+        check(sum / n_counted as f64)
     }
 
     /// How well the model predicts `tokens`, which may be more than its context: window by window. `progress` hears how many
@@ -146,8 +147,9 @@ impl Model {
                     perplexity.nll -= log_probability(logits, target);
                     perplexity.scored += 1;
                 };
-                self.logits_of_all(0, &tokens[begin..end - 1], first - 1 - begin, visit).await?;
+                self.logits_at_every_token(0, &tokens[begin..end - 1], first - 1 - begin, visit).await?;
             }
+            check(perplexity.nll)?;
             done = end;
             progress(done);
             if done == tokens.len() {
@@ -185,6 +187,18 @@ impl Windows {
         }
         Ok((context, stride))
     }
+}
+
+/// A sum of log-probabilities, unless one of them is no number.
+fn check(sum: f64) -> Result<f64> {
+    if sum.is_finite() { Ok(sum) } else { Err(Error::Numbers(LOGITS)) }
+}
+
+/// Fails where logits are no numbers.
+pub(crate) fn check_finite(logits: &[f32]) -> Result<()> {
+    // Without a branch in the loop it runs at the speed of memory.
+    let all_finite = logits.iter().fold(true, |finite, logit| finite & logit.is_finite());
+    if all_finite { Ok(()) } else { Err(Error::Numbers(LOGITS)) }
 }
 
 /// The log-probability of a token among its logits.

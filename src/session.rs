@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::config::Class;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::{Sequence, Token};
-use crate::model::{Feed, Model};
+use crate::model::{Feed, LOGITS, Model};
 
-/// Texts that a model generates together, up to [`LoadOptions::n_slots`](crate::LoadOptions::n_slots) at a time.
+/// Texts that a model generates together, up to [`LoadOptions::n_slots`](crate::LoadOptions::n_slots) at a time, which is 1
+/// unless the model was loaded with more.
 pub struct Session<'a> {
     model: &'a mut Model,
     waiting: VecDeque<(usize, Sequence)>,
@@ -39,7 +40,7 @@ impl<'a> Session<'a> {
     /// A session without sequences; what the model generated before is forgotten.
     ///
     /// # Errors
-    /// [`Error::Class`](crate::Error::Class) where the model is no language model.
+    /// [`Error::Class`] where the model is no language model.
     pub fn new(model: &'a mut Model) -> Result<Self> {
         model.expect_class(Class::CausalLm)?;
         // The lowest slot is the next to be taken.
@@ -49,19 +50,26 @@ impl<'a> Session<'a> {
 
     /// Adds a sequence, which begins as soon as a slot is free. Returns the number that its tokens come with: 0 for the
     /// first, 1 for the second, and so on.
-    pub fn add(&mut self, sequence: Sequence) -> usize {
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] and [`Error::Option`] where the model cannot take it; a sequence may have been made for another.
+    pub fn add(&mut self, sequence: Sequence) -> Result<usize> {
+        sequence.check(self.model.config())?;
         let index = self.added;
         self.added += 1;
         self.waiting.push_back((index, sequence));
-        index
+        Ok(index)
     }
 
-    /// Ends a sequence before its time; nothing happens where it has ended already.
-    pub fn remove(&mut self, index: usize) {
-        self.waiting.retain(|(waiting, _)| *waiting != index);
-        if let Some(place) = self.running.iter().position(|running| running.index == index) {
-            self.free.push(self.running.remove(place).slot);
+    /// Ends a sequence before its time and gives it back; `None` where it has ended already.
+    pub fn remove(&mut self, index: usize) -> Option<Sequence> {
+        if let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == index) {
+            return self.waiting.remove(place).map(|(_, sequence)| sequence);
         }
+        let place = self.running.iter().position(|running| running.index == index)?;
+        let running = self.running.remove(place);
+        self.free.push(running.slot);
+        Some(running.sequence)
     }
 
     /// Sequences that have not ended.
@@ -75,16 +83,24 @@ impl<'a> Session<'a> {
     }
 
     /// Continues every sequence that has a slot by one token, and returns the tokens with the sequences' numbers, in the
-    /// order in which they were added; none where all have ended. The last token of a sequence says why it is the last.
+    /// order in which they were added; none where all have ended. The last token of a sequence says why it is the last. An
+    /// error in the place of a token ends its sequence and no other: [`Error::Option`] where its options rule out every
+    /// token, [`Error::Numbers`] where the model gave it no numbers to choose by.
+    ///
+    /// A new sequence's whole prompt is fed within one step, and the others wait for it. A step that fails, or whose future
+    /// is dropped, can be taken again.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed; [`Error::Option`](crate::Error::Option) where the options of a
-    /// sequence rule out every token.
-    pub async fn step(&mut self) -> Result<Vec<(usize, Token)>> {
+    /// [`Error::Gpu`] where the GPU failed.
+    pub async fn step(&mut self) -> Result<Vec<(usize, Result<Token>)>> {
         while let Some(slot) = self.free.pop_if(|_| !self.waiting.is_empty()) {
             let (index, sequence) = self.waiting.pop_front().expect("one waits");
             self.model.truncate(slot, 0);
             self.running.push(Running { index, slot, sequence });
+        }
+        for Running { slot, sequence, .. } in &self.running {
+            // One token at least is to be fed, also where a step before was not waited for to its end.
+            self.model.truncate(*slot, sequence.tokens().len() - 1);
         }
         let chosen = match self.running.as_mut_slice() {
             [] => return Ok(Vec::new()),
@@ -92,32 +108,41 @@ impl<'a> Session<'a> {
             running => choose_each(self.model, running).await?,
         };
         let mut tokens = Vec::new();
-        for (running, (id, score)) in self.running.iter_mut().zip(chosen) {
+        for (mut running, choice) in std::mem::take(&mut self.running).into_iter().zip(chosen) {
             let is_full = self.model.cache().length(running.slot) == self.model.cache().n_positions();
-            tokens.push((running.index, running.sequence.push(id, score, is_full)?));
-        }
-        self.running.retain(|running| {
-            let has_ended = running.sequence.finish_reason().is_some();
+            let token = choice.and_then(|(id, score)| running.sequence.push(id, score, is_full));
+            let has_ended = token.as_ref().map_or(true, |token| token.finish_reason.is_some());
+            tokens.push((running.index, token));
             if has_ended {
                 self.free.push(running.slot);
+            } else {
+                self.running.push(running);
             }
-            !has_ended
-        });
+        }
         Ok(tokens)
     }
 }
 
-/// A token, and its log-probability where that is wanted.
-type Choice = (u32, Option<f64>);
+/// A token, and its log-probability where that is wanted; or why there is none.
+type Choice = Result<(u32, Option<f64>)>;
 
 /// Chooses the next token of the only sequence, while the GPU or the host goes on to the one after.
 async fn choose_alone(model: &mut Model, Running { slot, sequence, .. }: &mut Running) -> Result<Choice> {
     let unseen = &sequence.tokens()[model.cache().length(*slot)..];
     if sequence.is_plain_greedy() {
-        return Ok((model.most_likely(*slot, unseen, sequence.goes_on()).await?, None));
+        let token = model.most_likely(*slot, unseen, sequence.goes_on()).await;
+        return its_own(token.map(|token| (token, None)));
     }
-    let mut logits = model.logits(*slot, unseen).await?;
-    sequence.choose(&mut logits)
+    its_own(model.logits(*slot, unseen).await.and_then(|mut logits| sequence.choose(&mut logits)))
+}
+
+/// What went wrong with one sequence is no matter of the others.
+fn its_own<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(error @ (Error::Option { .. } | Error::Numbers(_))) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(value) => Ok(Ok(value)),
+    }
 }
 
 /// Feeds each sequence what the model has not seen of it and chooses what follows.
@@ -126,9 +151,10 @@ async fn choose_each(model: &mut Model, running: &mut [Running]) -> Result<Vec<C
     let unseen: Vec<_> = running.iter().map(unseen).collect();
     let feeds: Vec<_> = running.iter().zip(unseen).map(|(running, unseen)| running.feed(unseen)).collect();
     if running.iter().all(|running| running.sequence.is_plain_greedy()) {
-        let tokens = model.most_likely_of_each(&feeds).await?;
-        return Ok(tokens.into_iter().map(|token| (token, None)).collect());
+        let tokens = model.most_likely_of_feeds(&feeds).await?;
+        let choice = |token: Option<u32>| token.map(|token| (token, None)).ok_or(Error::Numbers(LOGITS));
+        return Ok(tokens.into_iter().map(choice).collect());
     }
-    let logits = model.logits_of_each(&feeds).await?;
-    running.iter_mut().zip(logits).map(|(running, mut logits)| running.sequence.choose(&mut logits)).collect()
+    let logits = model.logits_of_feeds(&feeds).await?;
+    Ok(running.iter_mut().zip(logits).map(|(running, mut logits)| running.sequence.choose(&mut logits)).collect())
 }

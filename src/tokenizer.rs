@@ -65,7 +65,10 @@ impl Tokenizer {
             merge => merge[0].as_str().zip(merge[1].as_str()),
         });
         check_merges(path, pairs, |token| json["model"]["vocab"].get(token).is_some())?;
-        let inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| Error::tokenizer(path, error.to_string()))?;
+        // How the texts of some training were cut and filled up is no matter of others.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| Error::tokenizer(path, error.to_string()))?;
         Self(Arc::new(inner)).check(path, vocab_size)
     }
 
@@ -140,8 +143,9 @@ fn byte_level_bpe(vocab: &Path, merges: &Path, added: &Path) -> Result<Inner> {
             serde_json::from_str(&text).map_err(|error| Error::tokenizer(added, error.to_string()))?;
         let mut by_id: Vec<_> = tokens.into_iter().collect();
         by_id.sort_by_key(|(_, id)| *id);
+        // All at once: the library builds anew what finds them.
+        inner.add_tokens(by_id.iter().map(|(token, _)| AddedToken::from(token.as_str(), false))).map_err(failed)?;
         for (token, id) in by_id {
-            inner.add_tokens([AddedToken::from(token.as_str(), false)]).map_err(failed)?;
             // The library numbers added tokens itself, from the end of the vocabulary on.
             if inner.token_to_id(&token) != Some(id) {
                 let reason = format!("token {token:?} has id {id}; added tokens must follow the others without a gap");

@@ -175,6 +175,10 @@ impl Weights {
         for name in TensorName::all(checkpoint.config()) {
             total += checkpoint.tensor(name)?.bytes() as u64;
         }
+        if TensorName::head_weight(checkpoint.config()) == Some(TensorName::Wte) {
+            // It is read for the head once more.
+            total += checkpoint.tensor(TensorName::Wte)?.bytes() as u64;
+        }
         let weights = Self::new(gpu, checkpoint.config()).await?;
         let mut loader = Loader { gpu, checkpoint, uploader: Uploader::new(gpu), progress, done: 0, total };
         loader.fill_all(&weights).await?;

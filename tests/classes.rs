@@ -23,8 +23,9 @@ use serde::de::DeserializeOwned;
 /// Of a stage's largest number; the reason is in `tests/model.rs`.
 const TOLERANCE: f32 = 1.0 / 512.0;
 
-/// Of a weight of attention, which is at most 1.
+/// Of a weight of attention, and of what is next to nothing.
 const WEIGHT_TOLERANCE: f32 = 1.0 / 64.0;
+const NOTHING: f32 = 1e-5;
 
 const CLASSES: &str = "tests/golden/classes";
 
@@ -103,8 +104,9 @@ fn what_layers_make_equals_transformers() {
         }
         for (index, weights) in stages.attentions.iter().enumerate() {
             let key = format!("attentions.{index}");
-            let weights = difference(&format!("{name}, {key}"), weights, &want.get::<f32>(&key), WEIGHT_TOLERANCE);
-            attentions = attentions.max(weights);
+            let want: Vec<f32> = want.get(&key);
+            assert_close(&format!("{name}, {key}"), weights, &want, NOTHING, WEIGHT_TOLERANCE);
+            attentions = attentions.max(difference(&key, weights, &want, 1.0));
         }
         println!("{name:<18} {:>6}  {n_layer:>6}  {hidden:>29.1e}  {attentions:>10.1e}", tokens.len());
 
@@ -187,6 +189,7 @@ fn labels_equal_transformers() {
             assert_eq!(model.config().labels, case.labels, "{what}");
             let found = block_on(model.classify(&case.tokens)).expect("the GPU works");
             logits = logits.max(difference(&what, &found.logits, &case.logits, TOLERANCE * largest) / largest);
+            assert_eq!(found.scores.len(), case.probabilities.len(), "{what}");
             for (&got, &want) in found.scores.iter().zip(&case.probabilities) {
                 // Of a softmax by twice the error of a logit, of a sigmoid by a quarter, and of a number by all of it.
                 let error = (got - want).abs();
@@ -322,6 +325,47 @@ fn texts_equal_those_of_generate() {
         let mut text = Generation::new(&mut model, None, &case.tokens, &options).expect("a good prompt");
         while block_on(text.next()).expect("the GPU works").is_some() {}
         assert_eq!(text.tokens(), case.generated, "case {index}: {:?}", case.options);
+    }
+}
+
+/// A text that is fed in two parts is looked at as a whole.
+#[test]
+fn attention_looks_back_at_what_was_fed_before() {
+    let Some(gpu) = gpu() else { return };
+    let directory = Path::new("tests/golden/tiny");
+    let want = Numbers::read(Path::new(CLASSES).join("tiny.safetensors"));
+    let (tokens, whole) = (want.get::<u32>("tokens"), want.get::<f32>("attentions.0"));
+    let mut model = load(&gpu, directory, Class::Model);
+    block_on(model.stages(0, &tokens[..7], false)).expect("the GPU works");
+    let rest = block_on(model.stages(0, &tokens[7..], true)).expect("the GPU works");
+    let (n, width) = (tokens.len(), tokens.len() * tokens.len());
+    let heads = whole.chunks_exact(width).flat_map(|head| &head[7 * n..]).copied().collect::<Vec<_>>();
+    assert_close("attentions.0 of the rest", &rest.attentions[0], &heads, NOTHING, WEIGHT_TOLERANCE);
+}
+
+/// Labels that are no labels of the text, an answer of no tokens, and the like.
+#[test]
+fn impossible_requests_are_errors() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = load(&gpu, Path::new("tests/golden/tiny"), Class::CausalLm);
+    for (labels, words) in [
+        (&[1, 2][..], "there are 2 for 3 tokens"),
+        (&[1, -100, -100], "none of them counts"),
+        (&[1, 5000, 2], "5000 is neither in the vocabulary"),
+        (&[1, -1, 2], "-1 is neither"),
+    ] {
+        let error = block_on(model.loss(&[1, 2, 3], labels)).expect_err("impossible").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let mut model = load(&gpu, &Path::new(CLASSES).join("question_answering"), Class::QuestionAnswering);
+    for (question, context, longest, words) in [
+        (&[1][..], &[2][..], 0, "an answer has at least 1 token"),
+        (&[], &[2], 5, "the question is empty"),
+        (&[1], &[], 5, "the context is empty"),
+        (&[1], &[5000], 5, "token 5000"),
+    ] {
+        let error = block_on(model.answer(question, context, longest)).expect_err("impossible").to_string();
+        assert!(error.contains(words), "{error}");
     }
 }
 

@@ -81,7 +81,7 @@ fn run(session: &mut Session<'_>) -> (BTreeMap<usize, Outcome>, usize) {
     let mut steps = 0;
     while !session.is_empty() {
         for (index, token) in block_on(session.step()).expect("the GPU works") {
-            outcomes.entry(index).or_default().add(&token);
+            outcomes.entry(index).or_default().add(&token.expect("some token is left"));
         }
         steps += 1;
     }
@@ -110,7 +110,7 @@ fn a_sequence_is_what_it_is_alone() {
     let start = Instant::now();
     let mut session = Session::new(&mut model).expect("a language model");
     for (index, sequence) in sequences.into_iter().enumerate() {
-        assert_eq!(session.add(sequence), index);
+        assert_eq!(session.add(sequence).expect("it fits"), index);
     }
     let (got, steps) = run(&mut session);
     let seconds = start.elapsed().as_secs_f64();
@@ -129,7 +129,7 @@ fn a_sequence_is_what_it_is_alone() {
 /// What makes that so: the logits of each of several feeds are those of the feed alone, to the bit, whichever kernels take
 /// it: prompts that share a step, prompts of more than a chunk, and single tokens; with products in tiles and without.
 #[test]
-fn logits_of_each_are_those_of_it_alone() {
+fn logits_of_feeds_are_those_of_it_alone() {
     let Some(gpu) = gpu() else { return };
     let lengths = [1, 5, 27, 33, 40, 1, 100, 33, 129, 3, 30];
     let tiles = VectorShape { lanes: 64, rows: 4, depth: 1, limit: 16 };
@@ -149,7 +149,7 @@ fn logits_of_each_are_those_of_it_alone() {
             .collect();
         model.truncate(0, 0);
         let feeds: Vec<_> = prompts.iter().enumerate().map(|(slot, tokens)| Feed { slot, tokens }).collect();
-        let got = block_on(model.logits_of_each(&feeds)).expect("the GPU works");
+        let got = block_on(model.logits_of_feeds(&feeds)).expect("the GPU works");
         for ((prompt, got), want) in prompts.iter().zip(&got).zip(&want) {
             assert!(got == want, "{} tokens, {vector:?}", prompt.len());
         }
@@ -168,22 +168,23 @@ fn sequences_come_and_go() {
     let late = sequences.split_off(7);
 
     let mut session = Session::new(&mut model).expect("a language model");
-    sequences.into_iter().for_each(|sequence| _ = session.add(sequence));
+    sequences.into_iter().for_each(|sequence| _ = session.add(sequence).expect("it fits"));
     let mut got: BTreeMap<usize, Outcome> = BTreeMap::new();
     for _ in 0..2 {
         for (index, token) in block_on(session.step()).expect("the GPU works") {
             assert!(index < 3, "the others wait for a slot");
-            got.entry(index).or_default().add(&token);
+            got.entry(index).or_default().add(&token.expect("some token is left"));
         }
     }
-    late.into_iter().for_each(|sequence| _ = session.add(sequence));
+    late.into_iter().for_each(|sequence| _ = session.add(sequence).expect("it fits"));
     // One that runs and one that waits.
-    session.remove(1);
-    session.remove(5);
+    assert_eq!(session.remove(1).expect("it runs").generated().len(), 2);
+    assert!(session.remove(5).expect("it waits").generated().is_empty());
+    assert!(session.remove(5).is_none() && session.remove(99).is_none());
     assert_eq!(session.len(), 7);
     while !session.is_empty() {
         for (index, token) in block_on(session.step()).expect("the GPU works") {
-            got.entry(index).or_default().add(&token);
+            got.entry(index).or_default().add(&token.expect("some token is left"));
         }
     }
     for (index, want) in want.iter().enumerate() {
@@ -210,9 +211,27 @@ fn a_dropped_generation_leaves_nothing_behind() {
     }
 }
 
-/// Models on one GPU do not disturb each other, and everything may go to another thread.
+/// Models on one GPU do not disturb each other, on two threads at the same time.
 #[test]
-fn several_models_share_a_gpu_and_change_threads() {
+fn several_models_work_on_a_gpu_at_once() {
+    let Some(gpu) = gpu() else { return };
+    let (requests, tokenizer) = (requests(8), tokenizer());
+    let mut models = [load(&gpu, 1), load(&gpu, 1)];
+    let want: Vec<_> = requests.iter().map(|request| alone(&mut models[0], &tokenizer, request)).collect();
+    std::thread::scope(|scope| {
+        for model in &mut models {
+            scope.spawn(|| {
+                for (request, want) in requests.iter().zip(&want) {
+                    assert_eq!(&alone(model, &tokenizer, request), want);
+                }
+            });
+        }
+    });
+}
+
+/// Generations take turns, and everything may go to another thread.
+#[test]
+fn generations_take_turns_and_change_threads() {
     let Some(gpu) = gpu() else { return };
     let (requests, tokenizer) = (requests(2), tokenizer());
     let mut models = [load(&gpu, 1), load(&gpu, 1)];
@@ -257,4 +276,97 @@ fn a_text_that_leaves_no_choice_is_an_error() {
     let mut text = Generation::new(&mut model, None, &[1, 2], &options).expect("a good prompt");
     let error = block_on(text.next()).expect_err("no token is left");
     assert!(matches!(error, Error::Option { .. }), "{error}");
+    assert_eq!(block_on(text.next()).expect("the GPU works"), None, "the text has ended");
+}
+
+/// An error of one text ends it alone; the others get what they would get without it.
+#[test]
+fn an_error_is_of_one_sequence() {
+    let Some(gpu) = gpu() else { return };
+    let (mut requests, tokenizer) = (requests(4), tokenizer());
+    let mut model = load(&gpu, 4);
+    let want: Vec<_> = requests.iter().map(|request| alone(&mut model, &tokenizer, request)).collect();
+    // It may begin and not go on.
+    requests[2].1.sampling.begin_suppress_tokens = Vec::new();
+    requests[2].1.sampling.suppress_tokens = (0..1024).collect();
+    let sequences: Vec<_> = requests.iter().map(|request| sequence(&model, &tokenizer, request)).collect();
+    let mut session = Session::new(&mut model).expect("a language model");
+    sequences.into_iter().for_each(|sequence| _ = session.add(sequence).expect("it fits"));
+    let mut got: BTreeMap<usize, Outcome> = BTreeMap::new();
+    let mut errors = Vec::new();
+    while !session.is_empty() {
+        for (index, token) in block_on(session.step()).expect("the GPU works") {
+            match token {
+                Ok(token) => got.entry(index).or_default().add(&token),
+                Err(error) => errors.push((index, error.to_string())),
+            }
+        }
+    }
+    assert!(errors.len() == 1 && errors[0].0 == 2 && errors[0].1.contains("rule out every token"), "{errors:?}");
+    for index in [0, 1, 3] {
+        assert_eq!(got[&index], want[index], "text {index}");
+    }
+}
+
+/// What a sequence or a feed can ask for and the model has not.
+#[test]
+fn what_does_not_fit_the_model_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let checkpoint = Checkpoint::open(Path::new("models/shakespeare")).expect("the demo model");
+    let options = LoadOptions { context: Some(32), n_slots: 2, ..LoadOptions::default() };
+    let mut model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
+    let long = Sequence::new(checkpoint.config(), None, &[1; 40], &GenerateOptions::default()).expect("for another");
+    let larger = gptj::Config { vocab_size: 5000, ..checkpoint.config().clone() };
+    let foreign = Sequence::new(&larger, None, &[4000], &GenerateOptions::default()).expect("for another");
+    let mut session = Session::new(&mut model).expect("a language model");
+    for (sequence, words) in [(long, "the prompt has 40 tokens"), (foreign, "token 4000 is not in the vocabulary")] {
+        let error = session.add(sequence).expect_err("it does not fit").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let feed = |slot| Feed { slot, tokens: &[1] };
+    for (feeds, words) in
+        [(vec![feed(2)], "slot: 2 is not one of the model's 2"), (vec![feed(1), feed(1)], "1 is fed twice")]
+    {
+        let error = block_on(model.logits_of_feeds(&feeds)).expect_err("there is no such slot").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let vector = Some(VectorShape { lanes: 512, rows: 8, depth: 1, limit: 32 });
+    let options = LoadOptions { vector, ..LoadOptions::default() };
+    let error = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).err().expect("there are no such kernels");
+    assert!(error.to_string().contains("vector: "), "{error}");
+}
+
+/// Weights so large that numbers overflow give an error and no text.
+#[test]
+fn numbers_that_overflow_are_an_error() {
+    let Some(gpu) = gpu() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let golden = Path::new("tests/golden/tiny");
+    std::fs::copy(golden.join("config.json"), directory.path().join("config.json")).expect("a copy");
+    let bytes = std::fs::read(golden.join("model.safetensors")).expect("the goldens are there");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("the generator writes sound files");
+    let huge = 3e38f32.to_le_bytes().repeat(32);
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| match name {
+            "transformer.ln_f.weight" => {
+                let huge = safetensors::tensor::TensorView::new(tensor.dtype(), tensor.shape().to_vec(), &huge);
+                (name, huge.expect("as many numbers"))
+            }
+            _ => (name, tensor),
+        })
+        .collect();
+    let path = directory.path().join("model.safetensors");
+    safetensors::serialize_to_file(tensors, None, &path).expect("a file");
+    let checkpoint = Checkpoint::open(directory.path()).expect("sound as files go");
+    let options = LoadOptions { n_slots: 2, ..LoadOptions::default() };
+    let mut model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
+    for sampling in [SamplingOptions::greedy(), SamplingOptions::default()] {
+        let options = GenerateOptions { sampling, ..GenerateOptions::default() };
+        let mut text = Generation::new(&mut model, None, &[1, 2], &options).expect("a good prompt");
+        assert!(matches!(block_on(text.next()), Err(Error::Numbers(_))));
+    }
+    assert!(matches!(block_on(model.score(&[1, 2, 3], 0)), Err(Error::Numbers(_))));
+    assert!(matches!(block_on(model.loss(&[1, 2, 3], &[1, 2, 3])), Err(Error::Numbers(_))));
+    assert!(matches!(block_on(model.embed(&[1, 2], gptj::Pooling::Mean)), Err(Error::Numbers(_))));
 }

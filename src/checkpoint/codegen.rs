@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::Source;
-use super::numbers::{Numbers, TensorView};
+use super::numbers::{NumberFormat, Numbers, TensorView};
 use crate::config::{Architecture, Config};
 use crate::error::{Error, Result};
 
@@ -108,6 +108,10 @@ impl Numbers for Third<'_> {
             (Some(piece), None) => self.fused.f16_bytes(piece),
             _ => None,
         }
+    }
+
+    fn format(&self) -> Option<NumberFormat> {
+        self.fused.format()
     }
 
     fn stored_bytes(&self) -> usize {

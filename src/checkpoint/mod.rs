@@ -18,7 +18,7 @@ mod safetensors;
 mod verify;
 mod write;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 pub(crate) use ggml::{TokenKind, Vocabulary};
@@ -71,7 +71,7 @@ impl Checkpoint {
     /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or else `pytorch_model.bin`, either of
     /// them whole or in shards. Or a slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this
     /// one, where a missing `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one of these and
-    /// no other model.
+    /// no other model. The `eos_token_id` of a `generation_config.json` wins over that of `config.json`.
     ///
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
@@ -80,18 +80,20 @@ impl Checkpoint {
     }
 
     /// The same as a model of this class, whatever the configuration says of its own: tensors of another head are passed
-    /// over, and those of this one must be there.
+    /// over, and those of this one must be there. Where the configuration names no labels, a classification has two,
+    /// `LABEL_0` and `LABEL_1`.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_as(path: &Path, class: Class) -> Result<Self> {
-        let mut checkpoint = Self::open_unchecked(path)?;
-        checkpoint.config.class = class;
-        checkpoint.checked()
+        Self::open_unchecked(path)?.into_class(class)
     }
 
     /// The same whatever the tensors are.
     fn open_unchecked(path: &Path) -> Result<Self> {
+        if has_tensor_files(path) {
+            return Self::open_directory(path);
+        }
         if let Some(step) = mesh::find(path)? {
             let has_config = |directory: &&Path| directory.join("config.json").exists();
             let config = [path, &step].into_iter().find(has_config).map(read_config).transpose()?;
@@ -136,20 +138,21 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where it lacks the tensors of that class's head.
-    pub fn into_class(mut self, class: Class) -> Result<Self> {
-        self.config.class = class;
-        self.checked()
+    pub fn into_class(self, class: Class) -> Result<Self> {
+        let config = Config { class, ..self.config }.checked(&self.path)?;
+        Self { config, ..self }.checked()
     }
 
     fn new(path: &Path, config: Config, sources: Vec<Box<dyn Source>>) -> Self {
         let sources = codegen::as_gptj(sources, &config);
-        let prefix =
-            if sources.iter().any(|source| source.contains("transformer.wte.weight")) { "transformer." } else { "" };
+        let mut names = sources.iter().flat_map(|source| source.names());
+        let prefix = if names.any(|name| name.starts_with("transformer.")) { "transformer." } else { "" };
         Self { path: path.to_owned(), config, sources, prefix, adapters: Vec::new() }
     }
 
     /// The same, where every tensor is there and has the shape and the number format it must have.
     fn checked(self) -> Result<Self> {
+        self.check_sources()?;
         let mut missing = Vec::new();
         for name in TensorName::all(&self.config) {
             match self.source_of(name) {
@@ -173,6 +176,30 @@ impl Checkpoint {
         Err(Error::checkpoint(&self.path, reason))
     }
 
+    /// Fails where a tensor is there twice, or blocks are there that the configuration does not have.
+    fn check_sources(&self) -> Result<()> {
+        let mut seen: HashMap<String, &Path> = HashMap::new();
+        for source in &self.sources {
+            for name in source.names() {
+                let block = name.strip_prefix(self.prefix).and_then(|name| name.strip_prefix("h."));
+                let block = block.and_then(|name| name.split_once('.')?.0.parse::<usize>().ok());
+                if let Some(block) = block.filter(|&block| block >= self.config.n_layer) {
+                    let reason = format!(
+                        "it is of block {block}, and the configuration's n_layer, {}, makes block {} the last",
+                        self.config.n_layer,
+                        self.config.n_layer - 1
+                    );
+                    return Err(Error::tensor(&name, source.path(), reason));
+                }
+                if let Some(other) = seen.insert(name.clone(), source.path()) {
+                    let reason = format!("it is in {} as well; which one is meant?", other.display());
+                    return Err(Error::tensor(&name, source.path(), reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody expected
     /// shows here.
     fn surplus(&self) -> Vec<String> {
@@ -181,6 +208,11 @@ impl Checkpoint {
         surplus.retain(|name| !known.contains(name) && !names::is_buffer(name));
         surplus.sort();
         surplus
+    }
+
+    /// Where it is: a directory, or a file that is the whole model.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The model's configuration.
@@ -216,9 +248,14 @@ impl Checkpoint {
     }
 }
 
+/// Whether a directory has the files that Hugging Face's models have; then others in it do not matter.
+fn has_tensor_files(path: &Path) -> bool {
+    safetensors::is_in(path) || pytorch::is_in(path)
+}
+
 /// The file that is the whole model at `path`, where one is.
 fn single_file(path: &Path) -> Result<Option<PathBuf>> {
-    if safetensors::is_in(path) { Ok(None) } else { ggml::find(path) }
+    if has_tensor_files(path) { Ok(None) } else { ggml::find(path) }
 }
 
 /// The tokenizer of the model at `path`, where it is a file that holds one; of at most `limit` tokens.

@@ -127,6 +127,10 @@ impl<R: Read> Read for Counted<R> {
 
 /// What numpy itself allows a header.
 const LONGEST_HEADER: usize = 1 << 16;
+/// What a kind of elements is called in messages, in characters at most.
+const LONGEST_KIND: usize = 64;
+/// Parameters have two at most.
+const MOST_DIMENSIONS: usize = 8;
 
 /// Reads an array's header up to its numbers: their kind and the array's shape, which fill the rest of `size` bytes.
 fn header(npy: &mut impl Read, size: usize) -> Result<(Kind, Vec<usize>), String> {
@@ -150,12 +154,15 @@ fn header(npy: &mut impl Read, size: usize) -> Result<(Kind, Vec<usize>), String
     npy.read_exact(&mut text).map_err(|_| "it ends within its header, or is damaged".to_owned())?;
     let (descr, shape) =
         std::str::from_utf8(&text).ok().and_then(parse).ok_or("its header is damaged, or in Fortran order")?;
+    if shape.len() > MOST_DIMENSIONS {
+        return Err(format!("an array of {} dimensions is damaged", shape.len()));
+    }
     let format = match descr {
         // How numpy, which has no bfloat16, writes jax's.
         "|V2" | "<V2" => NumberFormat::BF16,
         "<f2" => NumberFormat::F16,
         "<f4" => NumberFormat::F32,
-        _ => return Ok((Kind::Other(descr.to_owned()), shape)),
+        _ => return Ok((Kind::Other(descr.chars().take(LONGEST_KIND).collect()), shape)),
     };
     let bytes = shape.iter().try_fold(format.bytes(), |bytes, &size| bytes.checked_mul(size));
     if bytes.and_then(|bytes| bytes.checked_add(before + length)) != Some(size) {
@@ -216,6 +223,10 @@ impl Numbers for Deflated<'_> {
             // They are refused where they are used, with the tensor's name.
             None => numbers.fill(f32::NAN),
         }
+    }
+
+    fn format(&self) -> Option<NumberFormat> {
+        Some(self.format)
     }
 
     fn stored_bytes(&self) -> usize {

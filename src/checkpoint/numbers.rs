@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use super::file::MappedFile;
 use crate::error::{Error, Result};
 
-/// The elements of a tensor, in the order of its rows, however a file stores them.
+/// The elements of a tensor, in the order of its rows, however a file stores them. Ranges lie within the tensor.
 pub(super) trait Numbers: Send + Sync {
     /// Decodes the elements from `start` on, as many as `numbers` has room for.
     fn decode(&self, start: usize, numbers: &mut [f32]);
@@ -19,7 +19,7 @@ pub(super) trait Numbers: Send + Sync {
         None
     }
 
-    /// How they are stored, where each is a number by itself.
+    /// A format that holds all of them exactly, where they are stored in one, or made of numbers that are.
     fn format(&self) -> Option<NumberFormat> {
         None
     }
@@ -83,6 +83,7 @@ pub(super) struct Dense<'a> {
 
 impl Dense<'_> {
     fn byte_range(&self, range: &Range<usize>) -> Range<usize> {
+        assert!(range.end <= self.range.len() / self.format.bytes(), "elements are those of the tensor");
         let [start, end] = [range.start, range.end].map(|element| self.range.start + element * self.format.bytes());
         start..end
     }
@@ -158,7 +159,7 @@ impl<'a> TensorView<'a> {
         self.numbers.stored_bytes()
     }
 
-    /// How the file stores its elements, where each is a number by itself.
+    /// A format that holds its elements exactly, where the file stores them in one, or what they are made of.
     pub fn format(&self) -> Option<NumberFormat> {
         self.numbers.format()
     }
@@ -172,7 +173,11 @@ impl<'a> TensorView<'a> {
     ///
     /// # Errors
     /// [`Error::Tensor`] where a number is NaN or infinite, or f16 cannot hold it.
+    ///
+    /// # Panics
+    /// Where the tensor has fewer elements.
     pub fn append_f16(&self, range: Range<usize>, numbers: &mut Vec<f16>) -> Result<()> {
+        assert!(range.end <= self.elements(), "{} has {} elements", self.name, self.elements());
         let start = numbers.len();
         numbers.resize(start + range.len(), f16::ZERO);
         let converted = &mut numbers[start..];
@@ -216,7 +221,11 @@ impl<'a> TensorView<'a> {
     }
 
     /// Says that the elements of `range` are not needed any more.
+    ///
+    /// # Panics
+    /// Where the tensor has fewer elements.
     pub fn release(&self, range: Range<usize>) {
+        assert!(range.end <= self.elements(), "{} has {} elements", self.name, self.elements());
         self.numbers.release(range);
     }
 

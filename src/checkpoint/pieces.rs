@@ -6,9 +6,15 @@
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::numbers::Numbers;
+use super::numbers::{NumberFormat, Numbers};
 
 type Piece<'a> = Box<dyn Numbers + 'a>;
+
+/// The format that all of them have.
+fn format(pieces: &[Piece<'_>]) -> Option<NumberFormat> {
+    let format = pieces.first()?.format()?;
+    pieces.iter().all(|piece| piece.format() == Some(format)).then_some(format)
+}
 
 fn stored_bytes(pieces: &[Piece<'_>]) -> usize {
     pieces.iter().map(|piece| piece.stored_bytes()).sum()
@@ -48,6 +54,10 @@ impl Numbers for Joined<'_> {
         }
     }
 
+    fn format(&self) -> Option<NumberFormat> {
+        format(&self.pieces)
+    }
+
     fn stored_bytes(&self) -> usize {
         stored_bytes(&self.pieces)
     }
@@ -72,6 +82,11 @@ impl Numbers for Sum<'_> {
                 *number += term;
             }
         }
+    }
+
+    /// A sum has digits that its terms have not.
+    fn format(&self) -> Option<NumberFormat> {
+        Some(NumberFormat::F32)
     }
 
     fn stored_bytes(&self) -> usize {
@@ -112,6 +127,10 @@ impl Numbers for Biased<'_> {
         for (number, bias) in numbers.iter_mut().zip(sum.iter().cycle().skip(start % self.width)) {
             *number += bias;
         }
+    }
+
+    fn format(&self) -> Option<NumberFormat> {
+        self.bias.format()
     }
 
     fn stored_bytes(&self) -> usize {
@@ -209,6 +228,10 @@ impl Numbers for Transposed<'_> {
             numbers = rest;
             start += count;
         }
+    }
+
+    fn format(&self) -> Option<NumberFormat> {
+        format(&self.pieces)
     }
 
     fn stored_bytes(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::{Class, Config, Selector};
+use gptj::{Class, Model, Selector};
 use serde_json::json;
 
 use super::input::{Input, encode};
@@ -52,9 +52,10 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
         Some(text) => encode(text, tokenizer, model)?,
         None => arguments.input.tokens(tokenizer, model)?,
     };
-    let n_tokens = check(opened.config(), &question, &context)?;
-    let mut model = opened.load_for(n_tokens, gpu).await?;
-    let found = model.answer(&question, &context, arguments.max_answer_tokens).await?;
+    let longest = arguments.max_answer_tokens;
+    let tokens = Model::check_question(opened.config(), &question, &context, longest)?;
+    let mut model = opened.load_for(tokens.len(), gpu).await?;
+    let found = model.answer(&question, &context, longest).await?;
     keep_pipelines(model.gpu());
     let tokens = &context[found.span.clone()];
     let text = tokenizer.map(|tokenizer| tokenizer.decode(tokens)).transpose()?;
@@ -72,12 +73,4 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
     let answer = text.as_deref().map_or_else(ids, |text| text.trim().to_owned());
     writeln!(std::io::stdout(), "{answer}")?;
     Ok(())
-}
-
-/// Tokens of question and context, where the model can take them.
-fn check(config: &Config, question: &[u32], context: &[u32]) -> gptj::Result<usize> {
-    config.check_prompt(question)?;
-    config.check_prompt(context)?;
-    let both = [question, context].concat();
-    config.check_prompt(&both).map(|()| both.len())
 }

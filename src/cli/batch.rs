@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use gptj::internals::weights::Weights;
 use gptj::{
     Config, Error, FinishReason, GenerateOptions, Gpu, LoadOptions, MemoryPlan, SamplingOptions, Selector, Sequence,
-    Session,
+    Session, Token,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::generate::Generate;
 use super::input::{encode, read_file};
 use super::load::{Opened, open_gpu};
+use super::sampling::{set, take};
 use super::{ModelArguments, keep_pipelines, note};
 
 /// A prompt and how to continue it.
@@ -27,11 +28,13 @@ pub(super) struct Job {
     returns: Option<usize>,
     /// Whether its seed is its own.
     has_seed: bool,
+    /// Where it was read, for messages.
+    place: String,
 }
 
 impl Job {
     pub(super) fn new(prompt: Vec<u32>, options: GenerateOptions) -> Self {
-        Self { prompt, options, returns: None, has_seed: true }
+        Self { prompt, options, returns: None, has_seed: true, place: "the prompt".to_owned() }
     }
 }
 
@@ -49,17 +52,14 @@ pub(super) fn read(
     let is_json = text.trim_start().starts_with('{');
     let mut jobs = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = format!("line {} of {}", index + 1, path.display());
         let job = if is_json {
             parse(line, opened, model, options)
         } else {
             encode(line, opened.tokenizer.as_ref(), model).map(|prompt| Job::new(prompt, options.clone()))
         };
-        let check = |mut job: Job| {
-            job.has_seed &= is_json;
-            Sequence::new(opened.config(), opened.tokenizer.as_ref(), &job.prompt, &job.options)?;
-            Ok::<_, anyhow::Error>(job)
-        };
-        jobs.push(job.and_then(check).with_context(|| format!("line {} of {}", index + 1, path.display()))?);
+        let job = job.with_context(|| place.clone())?;
+        jobs.push(Job { has_seed: job.has_seed && is_json, place, ..job });
     }
     if jobs.is_empty() {
         return Err(Error::Prompt(format!("{} has no prompts", path.display())).into());
@@ -70,36 +70,22 @@ pub(super) fn read(
 /// A line like `{"prompt": "…", "temperature": 0.8}`; what it does not say is as in `options`.
 fn parse(line: &str, opened: &Opened, model: &ModelArguments, options: &GenerateOptions) -> anyhow::Result<Job> {
     let mut line: Map<String, Value> = serde_json::from_str(line)?;
-    let mut options = options.clone();
     let prompt = match (line.remove("prompt"), line.remove("tokens")) {
         (Some(prompt), None) => encode(&take::<String>("prompt", prompt)?, opened.tokenizer.as_ref(), model)?,
         (None, Some(tokens)) => take("tokens", tokens)?,
         _ => return Err(Error::Prompt("it must have either a prompt or tokens".to_owned()).into()),
     };
     let returns = line.remove("num_return_sequences").map(|value| take("num_return_sequences", value)).transpose()?;
-    if let Some(length) = line.remove("max_length") {
+    let has_seed = line.contains_key("seed");
+    let mut options = options.clone();
+    if line.contains_key("max_length") {
         // The line's own limit counts, and not the one on the command line.
         options.max_new_tokens = None;
-        options.max_length = take("max_length", length)?;
     }
-    if let Some(new) = line.remove("max_new_tokens") {
-        options.max_new_tokens = take("max_new_tokens", new)?;
+    for (name, value) in line {
+        set(&mut options, &name, value)?;
     }
-    if let Some(stop) = line.remove("stop") {
-        options.stop = if stop.is_string() { vec![take("stop", stop)?] } else { take("stop", stop)? };
-    }
-    let has_seed = line.contains_key("seed");
-    // The rest are options of sampling, and what is none of them is refused by its name.
-    let mut sampling = serde_json::to_value(&options.sampling)?;
-    if let Value::Object(sampling) = &mut sampling {
-        sampling.extend(line);
-    }
-    options.sampling = serde_path_to_error::deserialize::<_, SamplingOptions>(sampling)?;
-    Ok(Job { prompt, options, returns, has_seed })
-}
-
-fn take<T: serde::de::DeserializeOwned>(name: &'static str, value: Value) -> anyhow::Result<T> {
-    serde_json::from_value(value).context(name)
+    Ok(Job { returns, has_seed, ..Job::new(prompt, options) })
 }
 
 /// A text of a job.
@@ -112,6 +98,56 @@ struct Text {
     text: String,
     scores: Vec<f64>,
     finish_reason: Option<FinishReason>,
+    error: Option<String>,
+}
+
+impl Text {
+    fn add(&mut self, token: gptj::Result<Token>) {
+        match token {
+            Ok(token) => {
+                self.tokens.push(token.id);
+                self.text.push_str(&token.text);
+                self.scores.extend(token.score);
+                self.finish_reason = token.finish_reason;
+            }
+            Err(error) => self.error = Some(error.to_string()),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.finish_reason.is_some() || self.error.is_some()
+    }
+}
+
+/// Every text that the jobs ask for, for a model of this configuration.
+fn texts(
+    arguments: &Generate,
+    opened: &Opened,
+    jobs: &[Job],
+    config: &Config,
+) -> anyhow::Result<(Vec<Text>, Vec<Sequence>)> {
+    let (mut texts, mut sequences) = (Vec::new(), Vec::new());
+    for (index_of_job, job) in jobs.iter().enumerate() {
+        let returns = job.returns.unwrap_or(arguments.num_return_sequences);
+        if returns == 0 {
+            let reason = "0 texts were asked for; ask for at least 1".to_owned();
+            let error = Error::Option { name: "num_return_sequences", reason };
+            return Err(error).with_context(|| job.place.clone());
+        }
+        for index in 0..returns {
+            // Random texts of one prompt differ, and so do those of different prompts.
+            let offset = if job.has_seed { index } else { sequences.len() };
+            let seed = job.options.sampling.seed.wrapping_add(offset as u64);
+            let sampling = SamplingOptions { seed, ..job.options.sampling.clone() };
+            let options = GenerateOptions { sampling, ..job.options.clone() };
+            let sequence = Sequence::new(config, opened.tokenizer.as_ref(), &job.prompt, &options);
+            sequences.push(sequence.with_context(|| job.place.clone())?);
+            let (tokens, scores) = (Vec::new(), Vec::new());
+            let (text, finish_reason, error) = (String::new(), None, None);
+            texts.push(Text { job: index_of_job, index, seed, tokens, text, scores, finish_reason, error });
+        }
+    }
+    Ok((texts, sequences))
 }
 
 pub(super) async fn run(
@@ -120,49 +156,26 @@ pub(super) async fn run(
     jobs: Vec<Job>,
     selector: &Selector,
 ) -> anyhow::Result<()> {
-    let mut texts = Vec::new();
-    let mut sequences = Vec::new();
-    for (index_of_job, job) in jobs.iter().enumerate() {
-        let returns = job.returns.unwrap_or(arguments.num_return_sequences);
-        if returns == 0 {
-            let reason = "0 texts were asked for; ask for at least 1".to_owned();
-            return Err(Error::Option { name: "num_return_sequences", reason }.into());
-        }
-        for index in 0..returns {
-            // No two texts of one prompt are alike, and those of different prompts differ as well.
-            let offset = if job.has_seed { index } else { sequences.len() };
-            let seed = job.options.sampling.seed.wrapping_add(offset as u64);
-            let sampling = SamplingOptions { seed, ..job.options.sampling.clone() };
-            let options = GenerateOptions { sampling, ..job.options.clone() };
-            sequences.push(Sequence::new(opened.config(), opened.tokenizer.as_ref(), &job.prompt, &options)?);
-            let (tokens, scores) = (Vec::new(), Vec::new());
-            let text =
-                Text { job: index_of_job, index, seed, tokens, text: String::new(), scores, finish_reason: None };
-            texts.push(text);
-        }
-    }
-
+    let (mut texts, sequences) = texts(arguments, opened, &jobs, &arguments.context.applied_to(opened.config()))?;
     let gpu = open_gpu(selector).await?;
-    let mut model = opened.load(&gpu, &load_options(arguments, opened.config(), &gpu, &sequences)?).await?;
+    let mut model = opened.load(&gpu, &load_options(arguments, opened.config(), &gpu, &sequences)).await?;
     let start = Instant::now();
     let mut session = Session::new(&mut model)?;
-    sequences.into_iter().for_each(|sequence| _ = session.add(sequence));
+    for (sequence, text) in sequences.into_iter().zip(&texts) {
+        session.add(sequence).with_context(|| jobs[text.job].place.clone())?;
+    }
     let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} texts, {msg}")?;
     let bar = ProgressBar::new(texts.len() as u64).with_style(style).with_prefix("generating");
     let (mut steps, mut n_tokens, mut printed) = (0usize, 0usize, 0);
     while !session.is_empty() {
         for (index, token) in session.step().await? {
-            let text = &mut texts[index];
-            text.tokens.push(token.id);
-            text.text.push_str(&token.text);
-            text.scores.extend(token.score);
-            text.finish_reason = token.finish_reason;
-            n_tokens += 1;
-            bar.inc(u64::from(token.finish_reason.is_some()));
+            n_tokens += usize::from(token.is_ok());
+            texts[index].add(token);
+            bar.inc(u64::from(texts[index].has_ended()));
         }
         steps += 1;
         bar.set_message(format!("{:.1} tok/s", n_tokens as f64 / start.elapsed().as_secs_f64()));
-        while let Some(text) = texts.get(printed).filter(|text| text.finish_reason.is_some()) {
+        while let Some(text) = texts.get(printed).filter(|text| text.has_ended()) {
             bar.suspend(|| print(arguments, opened, &jobs[text.job], text))?;
             printed += 1;
         }
@@ -170,7 +183,7 @@ pub(super) async fn run(
     bar.finish_and_clear();
     keep_pipelines(&gpu);
     let seconds = start.elapsed().as_secs_f64();
-    let per_token = Weights::bytes_per_token(opened.config()) * steps as u64 / n_tokens as u64;
+    let per_token = Weights::bytes_per_token(opened.config()) * steps as u64 / n_tokens.max(1) as u64;
     note(&format!(
         "[{} texts, {n_tokens} tokens in {seconds:.2} s: {:.1} tok/s; {steps} steps; {} of weights read a token; {}]",
         texts.len(),
@@ -178,28 +191,30 @@ pub(super) async fn run(
         super::gigabytes(per_token),
         gpu.info()
     ));
-    Ok(())
+    let failed: Vec<_> = texts.iter().filter_map(|text| Some((text, text.error.as_ref()?))).collect();
+    match failed.first() {
+        None => Ok(()),
+        Some((text, error)) => {
+            bail!("{} of {} texts failed; {}: {error}", failed.len(), texts.len(), jobs[text.job].place)
+        }
+    }
 }
 
 /// How the model is laid out for these texts: each slot as long as the longest of them can become, and as many slots as
 /// there is room for.
-fn load_options(
-    arguments: &Generate,
-    config: &Config,
-    gpu: &Gpu,
-    sequences: &[Sequence],
-) -> anyhow::Result<LoadOptions> {
-    let longest = sequences.iter().map(Sequence::max_length).max().unwrap_or(1);
-    let context = arguments.context.context.unwrap_or(longest.min(config.n_positions));
-    let options = |n_slots| LoadOptions { n_slots, context: Some(context), ..LoadOptions::default() };
+fn load_options(arguments: &Generate, config: &Config, gpu: &Gpu, sequences: &[Sequence]) -> LoadOptions {
+    let longest = sequences.iter().map(Sequence::max_length).max().unwrap_or(1).min(config.n_positions);
+    let context = arguments.context.context.or(Some(longest));
+    let options = |n_slots| LoadOptions { n_slots, context, ..LoadOptions::default() };
     if let Some(n_slots) = arguments.batch {
-        return Ok(options(n_slots));
+        return options(n_slots);
     }
-    let mut n_slots = sequences.len().min(BATCH);
-    while n_slots > 1 && MemoryPlan::new(gpu.into(), config, &options(n_slots)).is_err() {
-        n_slots /= 2;
+    let fits = |n_slots: &usize| MemoryPlan::new(gpu.into(), config, &options(*n_slots)).is_ok();
+    match (1..=sequences.len().min(BATCH)).rev().find(fits) {
+        Some(n_slots) => options(n_slots),
+        // One at a time, with as long a context as fits or as was asked for.
+        None => LoadOptions { context: arguments.context.context, ..LoadOptions::default() },
     }
-    Ok(options(n_slots))
 }
 
 fn print(arguments: &Generate, opened: &Opened, job: &Job, text: &Text) -> anyhow::Result<()> {
@@ -222,6 +237,9 @@ fn print(arguments: &Generate, opened: &Opened, job: &Job, text: &Text) -> anyho
     ]);
     if job.options.scores {
         line.insert("scores", json!(text.scores));
+    }
+    if let Some(error) = &text.error {
+        line.insert("error", json!(error));
     }
     Ok(writeln!(out, "{}", json!(line))?)
 }

@@ -56,8 +56,9 @@ pub(crate) fn run(arguments: &Convert) -> anyhow::Result<()> {
         Format::F16 => WriteFormat::F16,
         Format::AsIs => WriteFormat::AsIs,
     };
-    // One that a GGUF file brings becomes a file of its own.
-    let brought = arguments.input.is_file().then(|| Tokenizer::open(&arguments.input, checkpoint.config().vocab_size));
+    // Where the model is one file, its tokenizer, which it may bring, becomes a file of its own.
+    let is_file = checkpoint.path().is_file();
+    let brought = is_file.then(|| Tokenizer::open(&arguments.input, checkpoint.config().vocab_size));
     let tokenizer = brought.transpose()?.flatten().map(|tokenizer| tokenizer.to_json());
     let options = WriteOptions { format, max_shard_bytes: arguments.max_shard_size, tokenizer };
     let bar = progress_bar("writing");

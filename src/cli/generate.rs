@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use gptj::internals::weights::Weights;
-use gptj::{Class, Config, FinishReason, GenerateOptions, Generation, LoadOptions, Selector};
+use gptj::{Class, FinishReason, GenerateOptions, Generation, LoadOptions, Selector, Sequence};
 use serde_json::json;
 
 use super::batch;
@@ -27,8 +27,9 @@ pub(crate) struct Generate {
     #[command(flatten)]
     prompt: Input,
 
-    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8} with any
-    /// of the options below under the names of Hugging Face's. Prints a JSON line for each, in their order.
+    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8}, where
+    /// options have the names that Hugging Face has for them, and stop, logit_bias and bad_words_ids take lists, objects and
+    /// token ids. Prints a JSON line for each, in their order.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
     pub(super) prompts: Option<PathBuf>,
 
@@ -71,8 +72,7 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
         return batch::run(arguments, &opened, jobs, gpu).await;
     }
     let prompt = arguments.prompt.tokens(tokenizer, &arguments.source.model)?;
-    let n_positions = arguments.context.context.map_or(config.n_positions, |context| context.min(config.n_positions));
-    gptj::Sequence::new(&Config { n_positions, ..config.clone() }, tokenizer, &prompt, &options)?;
+    Sequence::new(&arguments.context.applied_to(config), tokenizer, &prompt, &options)?;
     stream(arguments, &opened, &prompt, &options, gpu, program_start).await
 }
 

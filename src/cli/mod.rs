@@ -27,7 +27,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gptj::checkpoint::Progress;
-use gptj::{Checkpoint, Class, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
+use gptj::{Checkpoint, Class, Config, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
@@ -85,6 +85,14 @@ pub(crate) struct ContextArgument {
     /// Positions to have room for. The default is as many as the model can use and the GPU's memory can hold.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
+}
+
+impl ContextArgument {
+    /// A model's configuration with this context, where it has as many positions.
+    fn applied_to(&self, config: &Config) -> Config {
+        let n_positions = self.context.map_or(config.n_positions, |context| context.min(config.n_positions));
+        Config { n_positions, ..config.clone() }
+    }
 }
 
 /// The model to use.

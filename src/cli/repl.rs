@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::input::encode;
 use super::load::{Source, open_gpu};
-use super::sampling::SamplingArguments;
+use super::sampling::{SamplingArguments, set};
 use super::{ContextArgument, cache_dir, keep_pipelines, note};
 
 /// Continue prompts as they are typed.
@@ -76,16 +76,13 @@ pub(crate) async fn run(arguments: &Repl, gpu: &Selector) -> anyhow::Result<()> 
             Some(("quit", _)) => break,
             Some(("help", _)) => note(HELP),
             Some(("show", _)) => note(&show(&options)?),
-            Some(("set", assignment)) => match set(&options, assignment, &model, &tokenizer) {
+            Some(("set", assignment)) => match changed(&options, assignment, &model, &tokenizer) {
                 Ok(changed) => options = changed,
                 Err(error) => note(&format!("error: {error:#}")),
             },
             Some((other, _)) => note(&format!("error: there is no command /{other}; /help lists those that there are")),
             None => {
-                if !line.is_empty() {
-                    text = tokenizer.encode(&line)?;
-                }
-                match complete(&mut model, &tokenizer, &mut text, &options, &interrupted).await {
+                match complete(&mut model, &tokenizer, &line, &mut text, &options, &interrupted).await {
                     // The line, the text so far or the options are at fault, and the next ones may not be.
                     Err(error @ (Error::Prompt(_) | Error::Option { .. })) => note(&format!("error: {error}")),
                     other => other?,
@@ -102,14 +99,18 @@ pub(crate) async fn run(arguments: &Repl, gpu: &Selector) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Continues `text` until it ends or somebody interrupts.
+/// Continues a line, or `text` where it is empty, until the text ends or somebody interrupts.
 async fn complete(
     model: &mut Model,
     tokenizer: &Tokenizer,
+    line: &str,
     text: &mut Vec<u32>,
     options: &GenerateOptions,
     interrupted: &AtomicBool,
 ) -> Result<(), Error> {
+    if !line.is_empty() {
+        *text = tokenizer.encode(line)?;
+    }
     let mut out = std::io::stdout();
     let mut generation = Generation::new(model, Some(tokenizer), text, options)?;
     interrupted.store(false, Ordering::Relaxed);
@@ -129,7 +130,7 @@ async fn complete(
 }
 
 /// The options with one of them changed: `temperature 0.8`.
-fn set(
+fn changed(
     options: &GenerateOptions,
     assignment: &str,
     model: &Model,
@@ -139,17 +140,7 @@ fn set(
     // What is no JSON is a text.
     let value = serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::from(text.trim()));
     let mut changed = options.clone();
-    match name {
-        "max_new_tokens" => changed.max_new_tokens = serde_json::from_value(value)?,
-        "max_length" => changed.max_length = serde_json::from_value(value)?,
-        "stop" if value.is_string() => changed.stop = vec![serde_json::from_value(value)?],
-        "stop" => changed.stop = serde_json::from_value(value)?,
-        _ => {
-            let mut sampling = serde_json::to_value(&options.sampling)?;
-            sampling[name] = value;
-            changed.sampling = serde_path_to_error::deserialize(sampling)?;
-        }
-    }
+    set(&mut changed, name, value)?;
     changed.check(model.config(), Some(tokenizer))?;
     Ok(changed)
 }
@@ -158,6 +149,7 @@ fn show(options: &GenerateOptions) -> anyhow::Result<String> {
     let mut all = serde_json::to_value(&options.sampling)?;
     all["max_new_tokens"] = options.max_new_tokens.into();
     all["max_length"] = options.max_length.into();
+    all["eos_token_id"] = options.eos_token_ids.clone().into();
     all["stop"] = options.stop.clone().into();
     Ok(format!("{all:#}"))
 }

@@ -2,8 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use anyhow::Context;
 use clap::Args;
 use gptj::{GenerateOptions, SamplingOptions, Tokenizer};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::ModelArguments;
 use super::input::encode;
@@ -171,6 +174,30 @@ impl SamplingArguments {
             scores: false,
         })
     }
+}
+
+/// Changes an option by the name that Hugging Face has for it.
+pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> anyhow::Result<()> {
+    match name {
+        "max_new_tokens" => options.max_new_tokens = take("max_new_tokens", value)?,
+        "max_length" => options.max_length = take("max_length", value)?,
+        "eos_token_id" if value.is_u64() => options.eos_token_ids = Some(vec![take("eos_token_id", value)?]),
+        "eos_token_id" => options.eos_token_ids = take("eos_token_id", value)?,
+        "stop" if value.is_string() => options.stop = vec![take("stop", value)?],
+        "stop" => options.stop = take("stop", value)?,
+        "do_sample" => options.sampling.greedy = !take::<bool>("do_sample", value)?,
+        _ => {
+            let mut sampling = serde_json::to_value(&options.sampling)?;
+            sampling[name] = value;
+            // What is no option is refused by its name.
+            options.sampling = serde_path_to_error::deserialize(sampling)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn take<T: DeserializeOwned>(name: &'static str, value: Value) -> anyhow::Result<T> {
+    serde_json::from_value(value).context(name)
 }
 
 /// A seed that differs from run to run and is short enough to type.

@@ -8,15 +8,6 @@ use gptj::internals::regime::{Geometry, VectorShape};
 use gptj::{Gpu, Result};
 use serde::{Deserialize, Serialize};
 
-/// Lanes of a workgroup that can be.
-pub(crate) const LANES: [u32; 6] = [8, 16, 32, 64, 128, 256];
-
-/// Rows of a pass that can be.
-pub(crate) const ROWS: [usize; 4] = [1, 2, 4, 8];
-
-/// Groups of inputs on their way at once that can be.
-pub(crate) const DEPTHS: [usize; 3] = [1, 2, 4];
-
 /// What is kept between processes.
 #[derive(Serialize, Deserialize)]
 struct Table {
@@ -30,10 +21,9 @@ const NAME: &str = "vector";
 /// The shape that was kept for this GPU, if there is one and the kernels are still those that were measured.
 pub(crate) fn tuned(gpu: &Gpu) -> Option<VectorShape> {
     let Table { kernels, vector } = gpu.read_json(NAME)?;
-    let can_be = LANES.contains(&vector.lanes) && ROWS.contains(&vector.rows) && DEPTHS.contains(&vector.depth);
     // Which steps it is for is not a matter of its shape.
     let limit = Geometry::for_adapter(gpu.info()).vector.limit;
-    (can_be && kernels == version(gpu)).then_some(VectorShape { limit, ..vector })
+    (vector.is_possible() && kernels == version(gpu)).then_some(VectorShape { limit, ..vector })
 }
 
 /// Keeps a shape for later processes.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ABSURD, Architecture, Class, Config, END_OF_TEXT, ProblemType};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// `config.json` as it is written.
 #[derive(Deserialize)]
@@ -18,15 +18,16 @@ struct File {
     model_type: Option<String>,
     architectures: Option<Vec<String>>,
     vocab_size: Option<usize>,
-    #[serde(alias = "max_position_embeddings")]
     n_positions: Option<usize>,
     n_ctx: Option<usize>,
-    #[serde(alias = "hidden_size")]
     n_embd: Option<usize>,
-    #[serde(alias = "num_hidden_layers")]
     n_layer: Option<usize>,
-    #[serde(alias = "num_attention_heads")]
     n_head: Option<usize>,
+    // What transformers calls the same in every model; a file may have both.
+    max_position_embeddings: Option<usize>,
+    hidden_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
     #[serde(default = "default_rotary_dim")]
     rotary_dim: Option<usize>,
     rotary: Option<bool>,
@@ -37,8 +38,10 @@ struct File {
     tie_word_embeddings: bool,
     #[serde(default = "default_eos_token_id")]
     eos_token_id: Option<TokenIds>,
+    #[serde(default = "default_bos_token_id")]
+    bos_token_id: Option<u32>,
     pad_token_id: Option<i64>,
-    id2label: Option<BTreeMap<usize, String>>,
+    id2label: Option<Value>,
     num_labels: Option<usize>,
     problem_type: Option<ProblemType>,
     /// Only forks of CodeGen have it.
@@ -64,6 +67,11 @@ fn default_eos_token_id() -> Option<TokenIds> {
     Some(TokenIds::One(END_OF_TEXT))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a missing key means GPT-J's end of text, while null means none")]
+fn default_bos_token_id() -> Option<u32> {
+    Some(END_OF_TEXT)
+}
+
 /// The shares of CodeGen's q, v and k, as transformers has them; and those of the forks whose configuration tells
 /// `head_dim` and tells one of these, as CTranslate2 has them.
 const CODEGEN_SHARES: usize = 4;
@@ -87,23 +95,28 @@ impl File {
             let is_fork = head_dim.is_some_and(|head_dim| CODEGEN_FORK_HEADS.contains(&head_dim));
             Ok(Architecture::CodeGen { shares: if is_fork { CODEGEN_FORK_SHARES } else { CODEGEN_SHARES } })
         } else {
-            let kind = self.model_type.as_deref().unwrap_or("missing");
+            let kind = shown(self.model_type.as_deref().unwrap_or("missing"));
             Err(format!("not a GPT-J or CodeGen model: model_type is {kind}; it must be gptj or codegen"))
         }
     }
 
     /// The first class that is one of GPT-J's; a language model where the file names none.
     fn class(&self) -> Class {
-        let classes = [Class::Model, Class::SequenceClassification, Class::QuestionAnswering];
-        let mut architectures = self.architectures.iter().flatten();
-        let named = architectures.find_map(|name| classes.into_iter().find(|class| name.ends_with(class.suffix())));
-        named.unwrap_or(Class::CausalLm)
+        let classes = [Class::Model, Class::CausalLm, Class::SequenceClassification, Class::QuestionAnswering];
+        let class = |name: &String| {
+            let suffix = ["GPTJ", "CodeGen"].into_iter().find_map(|architecture| name.strip_prefix(architecture))?;
+            classes.into_iter().find(|class| class.suffix() == suffix)
+        };
+        self.architectures.iter().flatten().find_map(class).unwrap_or(Class::CausalLm)
     }
 
     fn labels(&self) -> Result<Vec<String>, String> {
         if let Some(id2label) = &self.id2label {
+            let id2label: BTreeMap<usize, Value> = BTreeMap::deserialize(id2label)
+                .map_err(|error| format!("id2label is no object of labels by id: {error}"))?;
+            let name = |label: &Value| label.as_str().map_or_else(|| label.to_string(), str::to_owned);
             return match id2label.keys().zip(0..).find(|&(&id, index)| id != index) {
-                None => Ok(id2label.values().cloned().collect()),
+                None => Ok(id2label.values().map(name).collect()),
                 Some((id, index)) => Err(format!("id2label has a label {id} but none of id {index}")),
             };
         }
@@ -120,25 +133,32 @@ impl File {
         }
         let activation = self.activation_function.as_deref().unwrap_or(ACTIVATIONS[0]);
         if !ACTIVATIONS.contains(&activation) {
+            let activation = shown(activation);
             return Err(format!("activation_function is {activation}; that of GPT-J and CodeGen is gelu_new"));
         }
-        let default = Config::default();
-        let n_embd = self.n_embd.unwrap_or(default.n_embd);
-        let n_head = self.n_head.unwrap_or(default.n_head);
+        let (default, class) = (Config::default(), self.class());
+        let n_embd = self.n_embd.or(self.hidden_size).unwrap_or(default.n_embd);
+        let n_head = self.n_head.or(self.num_attention_heads).unwrap_or(default.n_head);
+        let n_positions = self.n_positions.or(self.max_position_embeddings).or(self.n_ctx);
         Ok(Config {
             architecture,
-            class: self.class(),
+            class,
             vocab_size: self.vocab_size.unwrap_or(default.vocab_size),
-            n_positions: self.n_positions.or(self.n_ctx).unwrap_or(default.n_positions),
+            n_positions: n_positions.unwrap_or(default.n_positions),
             n_embd,
-            n_layer: self.n_layer.unwrap_or(default.n_layer),
+            n_layer: self.n_layer.or(self.num_hidden_layers).unwrap_or(default.n_layer),
             n_head,
             rotary_dim: self.rotary_dim.unwrap_or(n_embd.checked_div(n_head).unwrap_or(0)),
             n_inner: self.n_inner.unwrap_or(Config::usual_inner(n_embd)),
             layer_norm_epsilon: self.layer_norm_epsilon.map_or(default.layer_norm_epsilon, |epsilon| epsilon as f32),
             tie_word_embeddings: self.tie_word_embeddings,
-            labels: self.labels()?,
+            labels: match self.labels() {
+                // Other classes have no labels, whatever is written there.
+                Err(_) if class != Class::SequenceClassification => Vec::new(),
+                labels => labels?,
+            },
             problem_type: self.problem_type,
+            bos_token_id: self.bos_token_id,
             // Some files have -1 where there is none.
             pad_token_id: self.pad_token_id.and_then(|id| u32::try_from(id).ok()),
             eos_token_ids: match self.eos_token_id {
@@ -192,8 +212,7 @@ impl Config {
             "layer_norm_epsilon": epsilon,
             "tie_word_embeddings": self.tie_word_embeddings,
             "use_cache": true,
-            // GPT-J's texts begin with the token that ends them.
-            "bos_token_id": self.eos_token_ids.first(),
+            "bos_token_id": self.bos_token_id,
             "eos_token_id": end_of_text,
             "pad_token_id": self.pad_token_id,
         });
@@ -228,7 +247,7 @@ mod tests {
     fn null_means_derived_and_unknown_keys_are_ignored() {
         let config = parse(
             r#"{"architectures": ["GPTJForCausalLM"], "n_embd": 64, "n_head": 4, "n_ctx": 128, "rotary_dim": null,
-                "n_inner": null, "summary_type": "cls_index", "intermediate_size": 37}"#,
+                "n_inner": null, "summary_type": "cls_index", "intermediate_size": 37, "hidden_size": 64}"#,
         )
         .expect("a small GPT-J");
         assert_eq!((config.rotary_dim, config.n_inner, config.n_positions), (16, 256, 128));
@@ -255,13 +274,28 @@ mod tests {
             let text = format!(r#"{{"architectures": ["Other", "{class}"]}}"#);
             assert_eq!(parse(&text).expect("a GPT-J").class, class);
         }
+        // The first that is one, and nothing that only ends like one.
+        for (architectures, class) in [
+            (r#""GPTJForCausalLM", "GPTJModel""#, Class::CausalLm),
+            (r#""GPTRewardModel", "GPTJForQuestionAnswering""#, Class::QuestionAnswering),
+            (r#""GPT2LMHeadModel""#, Class::CausalLm),
+        ] {
+            let text = format!(r#"{{"model_type": "gptj", "architectures": [{architectures}]}}"#);
+            assert_eq!(parse(&text).expect("a GPT-J").class, class, "{architectures}");
+        }
         let codegen = parse(r#"{"model_type": "codegen", "architectures": ["CodeGenModel"]}"#).expect("a CodeGen");
         assert_eq!(codegen.class, Class::Model);
     }
 
     #[test]
     fn labels_are_named_or_numbered() {
-        let labels = |keys: &str| parse(&format!(r#"{{"model_type": "gptj", {keys}}}"#)).map(|config| config.labels);
+        let labels = |keys: &str| {
+            let class = r#""architectures": ["GPTJForSequenceClassification"]"#;
+            parse(&format!(r#"{{"model_type": "gptj", {class}, {keys}}}"#)).map(|config| config.labels)
+        };
+        let other = parse(r#"{"model_type": "gptj", "id2label": {"1": "x"}}"#).expect("no matter of a language model");
+        assert_eq!(other.labels, Vec::<String>::new());
+        assert_eq!(labels(r#""id2label": {"0": 3}"#).expect("a label"), ["3"]);
         let named = labels(r#""id2label": {"1": "no", "0": "yes", "2": "maybe"}, "num_labels": 7"#);
         assert_eq!(named.expect("three labels"), ["yes", "no", "maybe"]);
         assert_eq!(labels(r#""num_labels": 3"#).expect("three labels"), ["LABEL_0", "LABEL_1", "LABEL_2"]);
@@ -269,7 +303,8 @@ mod tests {
         for (keys, words) in [
             (r#""id2label": {"0": "a", "2": "b"}"#, "id2label has a label 2 but none of id 1"),
             (r#""num_labels": 99999999999"#, "num_labels is 99999999999"),
-            (r#""id2label": {}, "architectures": ["GPTJForSequenceClassification"]"#, "id2label names no label"),
+            (r#""id2label": {}"#, "id2label names no label"),
+            (r#""id2label": [1]"#, "id2label is no object"),
             (r#""problem_type": "guessing""#, "problem_type"),
         ] {
             let message = labels(keys).expect_err(keys).to_string();
@@ -286,7 +321,7 @@ mod tests {
         let problem_type = Some(ProblemType::MultiLabelClassification);
         let class = Class::SequenceClassification;
         let classes = Config { class, labels, problem_type, pad_token_id: Some(3), ..Config::default() };
-        let bare = Config { class: Class::Model, ..Config::default() };
+        let bare = Config { class: Class::Model, bos_token_id: Some(1), ..Config::default() };
         for config in [Config::default(), small, many, none, classes, bare] {
             assert_eq!(parse(&config.to_json().to_string()).expect("its own text"), config);
         }

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use wgpu::util::StagingBelt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::{self, AdapterInfo, Selector};
 use super::cache_dir::CacheDir;
 use super::pipeline_cache::PipelineCache;
 use super::shader::{Product, Specialisation, Subgroups};
+use super::submission::STAGING_BYTES;
 use crate::error::{Error, Result};
 
 /// How to open a GPU. The default is right for everyone but tests: the best adapter with all it can do.
@@ -57,9 +56,6 @@ impl Default for GpuOptions {
 /// What a workgroup of the cooperative products shares, in bytes, rounded up.
 const COOPERATIVE_BYTES: u32 = 32 << 10;
 
-/// Room for the inputs of the largest step.
-const STAGING_BYTES: u64 = 64 << 10;
-
 /// A GPU that is ready to work. Clones share it.
 #[derive(Clone)]
 pub struct Gpu(Arc<Inner>);
@@ -76,8 +72,6 @@ struct Inner {
     cooperative_products: Vec<Product>,
     cache_dir: Option<CacheDir>,
     pipeline_cache: Option<PipelineCache>,
-    /// Memory through which small inputs travel to the GPU, used again once they have arrived.
-    staging: Mutex<StagingBelt>,
     /// The first failure that no error scope caught.
     failure: Arc<Mutex<Option<String>>>,
     created: Counters,
@@ -136,14 +130,43 @@ impl Gpu {
     /// out is an [`Error`] all the same.
     ///
     /// `options` may take features away; `options.selector` plays no part.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] where the device was created with limits below wgpu's default ones.
     pub async fn share(
         adapter: &wgpu::Adapter,
         device: wgpu::Device,
         queue: wgpu::Queue,
         options: &GpuOptions,
-    ) -> Self {
+    ) -> Result<Self> {
         let info = adapter::describe(0, adapter);
-        Self::assemble(adapter, info, device, queue, options).await
+        let (has, needs) = (device.limits(), wgpu::Limits::default());
+        for (name, has, needs) in [
+            ("max_storage_buffers_per_shader_stage", has.max_storage_buffers_per_shader_stage, 8),
+            (
+                "max_compute_workgroup_storage_size",
+                has.max_compute_workgroup_storage_size,
+                needs.max_compute_workgroup_storage_size,
+            ),
+            (
+                "max_compute_invocations_per_workgroup",
+                has.max_compute_invocations_per_workgroup,
+                needs.max_compute_invocations_per_workgroup,
+            ),
+            ("max_compute_workgroup_size_x", has.max_compute_workgroup_size_x, needs.max_compute_workgroup_size_x),
+            (
+                "max_compute_workgroups_per_dimension",
+                has.max_compute_workgroups_per_dimension,
+                needs.max_compute_workgroups_per_dimension,
+            ),
+        ] {
+            if has < needs {
+                let reason =
+                    format!("the device of {info} was created with {name} {has}, and the engine needs {needs}");
+                return Err(Error::Adapter(reason));
+            }
+        }
+        Ok(Self::assemble(adapter, info, device, queue, options).await)
     }
 
     /// What a device of this adapter should be created with so that the engine is at its best there. An application adds
@@ -200,7 +223,6 @@ impl Gpu {
             rehearsal: options.rehearsal,
             cache_dir,
             pipeline_cache,
-            staging: Mutex::new(StagingBelt::new(device.clone(), STAGING_BYTES)),
             info,
             device,
             queue,
@@ -266,10 +288,6 @@ impl Gpu {
 
     pub(super) fn queue(&self) -> &wgpu::Queue {
         &self.0.queue
-    }
-
-    pub(super) fn staging(&self) -> MutexGuard<'_, StagingBelt> {
-        self.0.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_checked(&self) -> bool {

@@ -19,7 +19,7 @@ pub use device::{Created, Gpu, GpuOptions};
 pub use plan::{Axis, Binding, Dispatch, Plan, StepSize};
 pub use profile::{Clock, Profiler, Times};
 pub use shader::{Import, Product, Shader, Shaders, Specialisation, Subgroups, Text, stitch};
-pub use submission::{Encoded, Readback, Submission, Submitted};
+pub use submission::{Encoded, Readback, Staging, Submission, Submitted};
 pub(crate) use tensor::Part;
 pub use tensor::{Format, Tensor, padded};
 pub use upload::Uploader;

@@ -1,14 +1,37 @@
 //! One batch of work for the GPU: inputs to copy in, plans to replay, results to copy where the host can read them.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use futures_channel::oneshot;
+use wgpu::util::StagingBelt;
 
 use super::{Gpu, Plan, StepSize, Tensor};
 use crate::error::{Error, Result};
+
+/// Memory through which small inputs travel to the GPU, used again once they have arrived. Whoever writes inputs has one
+/// of their own: what another is putting together meanwhile must not be cut short.
+pub struct Staging(Arc<Mutex<StagingBelt>>);
+
+/// Room for the inputs of the largest step.
+pub(super) const STAGING_BYTES: u64 = 64 << 10;
+
+impl Staging {
+    /// Takes memory when it is first used.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self(Arc::new(Mutex::new(StagingBelt::new(gpu.device().clone(), STAGING_BYTES))))
+    }
+
+    fn belt(&self) -> MutexGuard<'_, StagingBelt> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Work that is being put together for the GPU.
 pub struct Submission {
     gpu: Gpu,
     encoder: wgpu::CommandEncoder,
+    /// Where its inputs wait, if it has any.
+    staging: Option<Staging>,
     read: Option<Read>,
 }
 
@@ -23,19 +46,18 @@ impl Submission {
     /// Nothing to do yet.
     pub fn new(gpu: &Gpu, label: &str) -> Self {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(label) };
-        Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor), read: None }
+        Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor), staging: None, read: None }
     }
 
-    /// Copies `bytes` to the start of `tensor` before anything that comes after.
-    ///
-    /// The bytes wait in memory that is used again at every step.
+    /// Copies `bytes` to the start of `tensor` before anything that comes after. Until then they wait in `staging`, which is
+    /// the same for all writes of a submission.
     ///
     /// # Panics
     /// Where `bytes` are no multiple of four or do not fit.
-    pub fn write(&mut self, tensor: &Tensor, bytes: &[u8]) {
+    pub fn write(&mut self, staging: &Staging, tensor: &Tensor, bytes: &[u8]) {
         let size = wgpu::BufferSize::new(bytes.len() as u64).expect("something is written");
-        let mut belt = self.gpu.staging();
-        belt.write_buffer(&mut self.encoder, tensor.buffer(), 0, size).copy_from_slice(bytes);
+        staging.belt().write_buffer(&mut self.encoder, tensor.buffer(), 0, size).copy_from_slice(bytes);
+        self.staging = Some(Staging(Arc::clone(&staging.0)));
     }
 
     /// Replays plans one after another, for a step of this size.
@@ -71,7 +93,9 @@ impl Submission {
 
     /// Does all of the host's work, so that handing the work over takes no time.
     pub fn encode(self) -> Encoded {
-        self.gpu.staging().finish_and_recall_on_submit(&self.encoder);
+        if let Some(staging) = &self.staging {
+            staging.belt().finish_and_recall_on_submit(&self.encoder);
+        }
         Encoded { commands: self.encoder.finish(), gpu: self.gpu, read: self.read }
     }
 

@@ -14,7 +14,8 @@ pub struct Stages {
     /// The residual stream after the last block, before the final layer norm, which transformers does not show.
     pub last_block: Vec<f32>,
     /// How much each token looked at each earlier one and at itself, by block: transformers' `attentions`. Each (n_head,
-    /// tokens, tokens), zero where a token comes later; none unless asked for.
+    /// tokens, positions), where the positions of what the slot held before come first, and zero where a position comes
+    /// later than the token; none unless asked for. All of it is in memory: n_layer * n_head * tokens * positions * 4 bytes.
     pub attentions: Vec<Vec<f32>>,
 }
 
@@ -25,13 +26,14 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::logits`].
-    pub async fn logits_of_all(
+    pub async fn logits_at_every_token(
         &mut self,
         slot: usize,
         tokens: &[u32],
         first: usize,
         mut visit: impl FnMut(&[f32]),
     ) -> Result<()> {
+        self.expect_head()?;
         self.check_tokens(slot, tokens)?;
         self.ahead = None;
         let (width, row_bytes) = (self.config.head_features(), self.scratch.logits.row_bytes());
@@ -100,12 +102,15 @@ impl Model {
         self.ahead = None;
         let ln_f = self.record_ln_f();
         let look = if attentions { Some(Look::new(self).await?) } else { None };
-        let start = self.cache.length(slot);
+        let n_positions = self.cache.length(slot) + tokens.len();
         let n_layer = self.config.n_layer;
         let mut stages = Stages {
             hidden_states: vec![Vec::new(); n_layer + 1],
             last_block: Vec::new(),
-            attentions: vec![vec![0.0; self.config.n_head * tokens.len().pow(2)]; if attentions { n_layer } else { 0 }],
+            attentions: vec![
+                vec![0.0; self.config.n_head * tokens.len() * n_positions];
+                if attentions { n_layer } else { 0 }
+            ],
         };
         let chunk = if attentions { SPLIT_ROWS } else { self.scratch.chunk() };
         for tokens in tokens.chunks(chunk) {
@@ -119,7 +124,7 @@ impl Model {
                 let hidden = stages.hidden_states[..n_layer].get_mut(stage);
                 hidden.unwrap_or(&mut stages.last_block).extend(x);
                 if let (Some(look), Some(block)) = (&look, stage.checked_sub(1)) {
-                    look.read(self, block, &rows, start, &mut stages.attentions[block]).await?;
+                    look.read(self, block, &rows, n_positions, &mut stages.attentions[block]).await?;
                 }
             }
             stages.hidden_states[n_layer].extend(self.normed(&ln_f, &rows).await?);
@@ -174,14 +179,14 @@ impl Look {
         Ok(Self { plans: (0..config.n_layer).map(record).collect(), weights })
     }
 
-    /// Adds the weights of some rows, whose block has just run, to `attentions`: (n_head, tokens, tokens), where the first
-    /// token is at position `start`.
+    /// Adds the weights of some rows, whose block has just run, to `attentions`: (n_head, tokens, n_positions), of which the
+    /// tokens are the last positions.
     async fn read(
         &self,
         model: &Model,
         block: usize,
         rows: &[Row],
-        start: usize,
+        n_positions: usize,
         attentions: &mut [f32],
     ) -> Result<()> {
         let (mut submission, step) = model.begin(None, rows, &[]);
@@ -189,12 +194,12 @@ impl Look {
         submission.submit();
         let weights: Vec<f32> = self.weights.read(&model.gpu, 1).await?;
         let (n_head, room) = (model.config.n_head, model.cache.room());
-        let n_tokens = (attentions.len() / n_head).isqrt();
+        let n_tokens = attentions.len() / n_head / n_positions;
         for (row, of_row) in rows.iter().zip(weights.chunks_exact(n_head * room)) {
-            let token = row.position as usize - start;
+            let token = row.position as usize + n_tokens - n_positions;
             for (head, of_head) in of_row.chunks_exact(room).enumerate() {
-                let looked = &of_head[start..=row.position as usize];
-                attentions[(head * n_tokens + token) * n_tokens..][..looked.len()].copy_from_slice(looked);
+                let looked = &of_head[..=row.position as usize];
+                attentions[(head * n_tokens + token) * n_positions..][..looked.len()].copy_from_slice(looked);
             }
         }
         Ok(())

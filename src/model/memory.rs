@@ -3,7 +3,8 @@
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterInfo, Gpu};
+use crate::gpu::{AdapterInfo, Format, Gpu, padded};
+use crate::regime::SPLIT_ROWS;
 use crate::weights::Weights;
 
 use super::LoadOptions;
@@ -16,7 +17,7 @@ pub struct Budget {
     pub weights: u64,
     /// Keys and values of the whole context.
     pub cache: u64,
-    /// Everything between the weights and the logits.
+    /// Everything between the weights and the logits, and what the host reads these through.
     pub activations: u64,
     /// An estimate of what the driver and the allocator take for themselves.
     pub driver: u64,
@@ -31,7 +32,9 @@ const CONTEXT_STEP: usize = 32;
 impl Budget {
     /// For a model of this configuration with a context of its `n_positions`.
     pub fn new(config: &Config, options: &LoadOptions) -> Self {
-        let [activations, _] = Scratch::bytes(config, options);
+        let row = padded(config.head_features().max(1)) as u64 * Format::F32.bytes();
+        let readbacks = 2 * options.n_slots.min(SPLIT_ROWS) as u64 * row;
+        let activations = Scratch::bytes(config, options) + readbacks;
         let cache = Cache::bytes(config, options.n_slots, config.n_positions);
         Self { weights: Weights::bytes(config), cache, activations, driver: DRIVER_BYTES }
     }
@@ -111,13 +114,14 @@ impl MemoryPlan {
 
 fn fits(room: Room, config: &Config, options: &LoadOptions) -> bool {
     let in_memory = room.memory.is_none_or(|memory| Budget::new(config, options).total() <= memory);
-    in_memory && largest_piece(config, options) <= room.piece
+    in_memory && largest_piece(config, options).1 <= room.piece
 }
 
-/// The largest tensor that kernels must see in one piece, in bytes.
-fn largest_piece(config: &Config, options: &LoadOptions) -> u64 {
-    let [_, largest] = Scratch::bytes(config, options);
-    largest.max(Cache::bytes(config, options.n_slots, config.n_positions) / config.n_layer as u64)
+/// The largest tensor that kernels must see in one piece, and its bytes.
+fn largest_piece(config: &Config, options: &LoadOptions) -> (&'static str, u64) {
+    let cache = Cache::bytes(config, options.n_slots, config.n_positions) / config.n_layer as u64;
+    let scratch = Scratch::largest(config, options);
+    if cache >= scratch.1 { ("a block's cache", cache) } else { scratch }
 }
 
 fn refuse(room: Room, config: &Config, options: &LoadOptions, longest: Option<usize>) -> Error {
@@ -127,14 +131,16 @@ fn refuse(room: Room, config: &Config, options: &LoadOptions, longest: Option<us
     let parts = [("weights", weights), ("cache", cache), ("activations", activations), ("the driver about", driver)]
         .map(|(name, bytes)| format!("{name} {}", gigabytes(bytes)))
         .join(", ");
-    let piece = largest_piece(config, options);
-    let limit = match room.memory {
-        Some(memory) if budget.total() > memory => format!("the GPU has {}", gigabytes(memory)),
-        _ => format!("a block's cache takes {piece} bytes in one piece, and the GPU binds at most {}", room.piece),
+    let (name, piece) = largest_piece(config, options);
+    let in_memory = room.memory.filter(|memory| budget.total() > *memory);
+    let limit = match in_memory {
+        Some(memory) => format!("the GPU has {}", gigabytes(memory)),
+        None => format!("{name} takes {piece} bytes in one piece, and the GPU binds at most {}", room.piece),
     };
-    let advice = match longest {
-        Some(longest) => format!("a context of {longest} fits"),
-        None => "not even a context of 32 fits; it takes a GPU with more memory".to_owned(),
+    let advice = match (longest, in_memory) {
+        (Some(longest), _) => format!("a context of {longest} fits"),
+        (None, Some(_)) => "not even a context of 32 fits; it takes a GPU with more memory".to_owned(),
+        (None, None) => "it takes fewer rows of a step (chunk) or fewer slots".to_owned(),
     };
     Error::OutOfMemory {
         what: format!("a context of {}", config.n_positions),

@@ -64,10 +64,15 @@ impl Scratch {
         ]
     }
 
-    /// Bytes of all of it, and of its largest tensor.
-    pub(super) fn bytes(config: &Config, options: &LoadOptions) -> [u64; 2] {
-        let bytes = Self::layout(config, options).map(layout_bytes);
-        [bytes.iter().sum(), bytes.into_iter().max().unwrap_or(0)]
+    /// Bytes of all of it.
+    pub(super) fn bytes(config: &Config, options: &LoadOptions) -> u64 {
+        Self::layout(config, options).into_iter().map(layout_bytes).sum()
+    }
+
+    /// Its largest tensor and the bytes of it.
+    pub(super) fn largest(config: &Config, options: &LoadOptions) -> (&'static str, u64) {
+        let sized = Self::layout(config, options).map(|layout| (layout.0, layout_bytes(layout)));
+        sized.into_iter().max_by_key(|(_, bytes)| *bytes).expect("there are some")
     }
 
     pub(super) async fn new(gpu: &Gpu, config: &Config, options: &LoadOptions) -> Result<Self> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Model;
+use crate::config::Class;
 use crate::error::{Error, Result};
 use crate::gpu::{Encoded, Format, StepSize, Submission, Submitted};
 use crate::kernels::{Row, StepHeader};
@@ -33,6 +34,12 @@ enum Work {
     Submitted(Submitted, Option<u32>),
 }
 
+/// What the GPU finds where the largest logit is not finite; `shaders/argmax.wgsl` has the same number.
+const NOT_A_TOKEN: u32 = u32::MAX;
+
+/// What messages call them.
+pub(crate) const LOGITS: &str = "the logits";
+
 /// Tokens for the sequence of a slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Feed<'a> {
@@ -55,9 +62,11 @@ impl Model {
     /// While the GPU computes them, the next token's step is encoded.
     ///
     /// # Errors
-    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them.
-    /// [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them;
+    /// [`Error::Option`] where there is no such slot, or one is fed twice; [`Error::Class`] where the model has no head for
+    /// it; [`Error::Numbers`] where what was to be compared is not finite; [`Error::Gpu`] where the GPU failed.
     pub async fn logits(&mut self, slot: usize, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.expect_head()?;
         let submitted = self.launch(slot, tokens, Wanted::Logits)?;
         if let Some(row) = self.next_row(slot) {
             let (slot, position, wanted) = (slot, row.position as usize, Wanted::Logits);
@@ -77,6 +86,7 @@ impl Model {
     /// # Errors
     /// As [`Model::logits`].
     pub async fn most_likely(&mut self, slot: usize, tokens: &[u32], go_on: bool) -> Result<u32> {
+        self.expect_class(Class::CausalLm)?;
         let submitted = self.launch(slot, tokens, Wanted::Token)?;
         if let Some(row) = self.next_row(slot).filter(|_| go_on) {
             let (slot, position, wanted) = (slot, row.position as usize, Wanted::Token);
@@ -87,7 +97,7 @@ impl Model {
         if let Some(Ahead { work: Work::Submitted(_, fed), .. }) = &mut self.ahead {
             *fed = Some(token);
         }
-        Ok(token)
+        if token == NOT_A_TOKEN { Err(Error::Numbers(LOGITS)) } else { Ok(token) }
     }
 
     /// The row of the token that follows a slot's sequence, where it has room for one.
@@ -165,25 +175,30 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::logits`].
-    pub async fn logits_of_each(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+    pub async fn logits_of_feeds(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Vec<f32>>> {
+        self.expect_head()?;
         let rows = self.feed(feeds, Wanted::Logits).await?;
         let width = self.config.head_features();
         Ok(rows.into_iter().map(|row: Vec<f32>| row[..width].to_vec()).collect())
     }
 
-    /// The same for the most likely next token of each, the first of equals.
+    /// The same for the most likely next token of each, the first of equals; `None` where the largest logit is not finite.
     ///
     /// # Errors
     /// As [`Model::logits`].
-    pub async fn most_likely_of_each(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<u32>> {
+    pub async fn most_likely_of_feeds(&mut self, feeds: &[Feed<'_>]) -> Result<Vec<Option<u32>>> {
+        self.expect_class(Class::CausalLm)?;
         let tokens = self.feed(feeds, Wanted::Token).await?;
-        Ok(tokens.into_iter().map(|token: Vec<u32>| token[0]).collect())
+        Ok(tokens.into_iter().map(|token: Vec<u32>| Some(token[0]).filter(|&token| token != NOT_A_TOKEN)).collect())
     }
 
     /// What is wanted of each feed's last row.
     async fn feed<T: bytemuck::Pod>(&mut self, feeds: &[Feed<'_>], wanted: Wanted) -> Result<Vec<Vec<T>>> {
-        for feed in feeds {
+        for (index, feed) in feeds.iter().enumerate() {
             self.check_tokens(feed.slot, feed.tokens)?;
+            if feeds[..index].iter().any(|other| other.slot == feed.slot) {
+                return Err(Error::option("slot", format!("{} is fed twice", feed.slot)));
+            }
         }
         self.ahead = None;
         let mut results = vec![Vec::new(); feeds.len()];
@@ -258,6 +273,10 @@ impl Model {
     }
 
     pub(super) fn check_tokens(&self, slot: usize, tokens: &[u32]) -> Result<()> {
+        let n_slots = self.cache.n_slots();
+        if slot >= n_slots {
+            return Err(Error::option("slot", format!("{slot} is not one of the model's {n_slots}")));
+        }
         self.config.check_prompt(tokens)?;
         let room = self.cache.n_positions() - self.cache.length(slot);
         if tokens.len() > room {
@@ -281,13 +300,13 @@ impl Model {
         let step = StepSize { rows: rows.len() as u32, outputs: outputs.len() as u32, positions: longest };
         let mut submission = Submission::new(&self.gpu, "step");
         if let Some(tokens) = tokens {
-            submission.write(&self.scratch.tokens, bytemuck::cast_slice(tokens));
+            submission.write(&self.staging, &self.scratch.tokens, bytemuck::cast_slice(tokens));
         }
         let header = StepHeader { n_rows: step.rows, n_outputs: step.outputs };
         let rows: &[u8] = bytemuck::cast_slice(rows);
-        submission.write(&self.scratch.step, &[bytemuck::bytes_of(&header), rows].concat());
+        submission.write(&self.staging, &self.scratch.step, &[bytemuck::bytes_of(&header), rows].concat());
         if !outputs.is_empty() {
-            submission.write(&self.scratch.outputs, bytemuck::cast_slice(outputs));
+            submission.write(&self.staging, &self.scratch.outputs, bytemuck::cast_slice(outputs));
         }
         (submission, step)
     }

@@ -41,7 +41,11 @@ pub fn repetition_penalty(logits: &mut [f32], text: Text<'_>, penalty: f32) {
     }
     for token in counts(text.tokens).into_keys() {
         let logit = &mut logits[token as usize];
-        *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        // However large it becomes, it stays a number.
+        if logit.is_finite() {
+            let penalised = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+            *logit = penalised.clamp(f32::MIN, f32::MAX);
+        }
     }
 }
 
@@ -129,7 +133,8 @@ pub fn exponential_decay_length_penalty(logits: &mut [f32], text: Text<'_>, pena
     // A token that is listed twice counts once.
     for &token in BTreeSet::from_iter(text.end_of_text) {
         if let Some(logit) = logits.get_mut(token as usize).filter(|logit| logit.is_finite()) {
-            *logit += logit.abs() * growth;
+            // However large it becomes, it stays a number.
+            *logit = (*logit + logit.abs() * growth).min(f32::MAX);
         }
     }
 }
@@ -156,13 +161,18 @@ fn rule_out(logits: &mut [f32], tokens: &[u32]) {
     }
 }
 
-/// `logit / temperature`
+/// `logit / temperature`. Where a quotient would not be a number, all are taken relative to the largest, which changes no
+/// probability.
 pub fn temperature(logits: &mut [f32], temperature: f32) {
     if temperature == 1.0 {
         return;
     }
+    let finite = || logits.iter().copied().filter(|logit| logit.is_finite());
+    let (least, largest) = (finite().fold(f32::MAX, f32::min), finite().fold(f32::MIN, f32::max));
+    let overflows = [least, largest].iter().any(|logit| !(logit / temperature).is_finite());
+    let offset = if overflows { largest } else { 0.0 };
     for logit in logits {
-        *logit /= temperature;
+        *logit = (*logit - offset) / temperature;
     }
 }
 

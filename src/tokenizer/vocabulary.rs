@@ -37,14 +37,13 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary) -> Result<Inner> {
     }
     let bpe = BPE::builder().vocab_and_merges(ids, merges).build().map_err(|error| refuse(error.to_string()))?;
     let mut inner = byte_level(bpe);
-    for (token, kind) in tokens.into_iter().zip(kinds) {
-        let added = match kind {
-            TokenKind::Bytes => continue,
-            TokenKind::Added => AddedToken::from(token, false),
-            TokenKind::Special => AddedToken::from(token, true),
-        };
-        inner.add_tokens([added]).map_err(|error| refuse(error.to_string()))?;
-    }
+    let added = tokens.into_iter().zip(kinds).filter_map(|(token, kind)| match kind {
+        TokenKind::Bytes => None,
+        TokenKind::Added => Some(AddedToken::from(token, false)),
+        TokenKind::Special => Some(AddedToken::from(token, true)),
+    });
+    // All at once: the library builds anew what finds them.
+    inner.add_tokens(added).map_err(|error| refuse(error.to_string()))?;
     Ok(inner)
 }
 

@@ -126,7 +126,7 @@ pub fn assert_padding_is_zero(gpu: &Gpu, tensor: &Tensor) {
 pub fn logits_of_all(model: &mut Model, tokens: &[u32]) -> Vec<f32> {
     let mut all = Vec::new();
     model.truncate(0, 0);
-    let read = model.logits_of_all(0, tokens, 0, |logits| all.extend_from_slice(logits));
+    let read = model.logits_at_every_token(0, tokens, 0, |logits| all.extend_from_slice(logits));
     block_on(read).expect("the GPU works");
     all
 }

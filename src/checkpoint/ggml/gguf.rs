@@ -167,6 +167,7 @@ fn config(path: &Path, metadata: &Metadata<'_>, tensors: &Tensors) -> Result<Con
             None => Config::default().layer_norm_epsilon,
         },
         tie_word_embeddings: tensors.get("lm_head.weight").is_none(),
+        bos_token_id: eos_token_ids.first().copied(),
         eos_token_ids,
         ..Config::default()
     };

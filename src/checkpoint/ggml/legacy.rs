@@ -65,6 +65,7 @@ pub(super) fn read(reader: &mut Reader<'_>, is_ggjt: bool) -> Result<Header> {
         rotary_dim: n_rot as usize,
         n_inner: n_inner(path, &tensors, n_embd)?,
         tie_word_embeddings: false,
+        bos_token_id: end_of_text(vocab_size).first().copied(),
         eos_token_ids: end_of_text(vocab_size),
         ..Config::default()
     };

@@ -121,6 +121,11 @@ impl Format {
     }
 }
 
+/// Whether a file is of one of these formats.
+pub(super) fn is_one(path: &Path) -> bool {
+    matches!(Format::of_file(path), Ok(Some(_)))
+}
+
 /// The file of one of these formats that `path` is, or the only one that is in it where it is a directory. `None` where
 /// there is none.
 ///
@@ -135,7 +140,7 @@ pub(super) fn find(path: &Path) -> Result<Option<PathBuf>> {
     // What cannot be read is for others to complain about: they know what must be there.
     let Ok(entries) = std::fs::read_dir(path) else { return Ok(None) };
     let files = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file());
-    let mut files: Vec<PathBuf> = files.filter(|path| matches!(Format::of_file(path), Ok(Some(_)))).collect();
+    let mut files: Vec<PathBuf> = files.filter(|path| is_one(path)).collect();
     files.sort();
     match files.as_slice() {
         [] | [_] => Ok(files.pop()),

@@ -28,14 +28,24 @@ pub(super) struct PytorchFile {
     tensors: HashMap<String, StoredTensor>,
 }
 
+/// The names of a model's only file, and of the list of its files.
+const SINGLE: &str = "pytorch_model.bin";
+const INDEX: &str = "pytorch_model.bin.index.json";
+
+/// Whether a directory has tensors in this format, or an index of such; what only has the name of one does not count.
+pub(super) fn is_in(directory: &Path) -> bool {
+    let single = directory.join(SINGLE);
+    directory.join(INDEX).exists() || (single.exists() && !super::ggml::is_one(&single))
+}
+
 /// Opens `pytorch_model.bin`, or all the shards that `pytorch_model.bin.index.json` names; `None` where neither is here.
 pub(super) fn open_directory(directory: &Path) -> Result<Option<Vec<Box<dyn Source>>>> {
     let open = |path: &Path| -> Result<Box<dyn Source>> { Ok(Box::new(PytorchFile::new(MappedFile::open(path)?)?)) };
-    let single = directory.join("pytorch_model.bin");
+    let single = directory.join(SINGLE);
     if single.exists() {
         return Ok(Some(vec![open(&single)?]));
     }
-    let index = directory.join("pytorch_model.bin.index.json");
+    let index = directory.join(INDEX);
     if !index.exists() {
         return Ok(None);
     }

@@ -74,6 +74,11 @@ impl StoredTensor {
             );
             return Err(refuse(reason));
         };
+        // One number in many places is no parameter, and takes a long time to read.
+        if elements > held {
+            let reason = format!("its shape {:?} repeats the {held} numbers of its storage", self.shape);
+            return Err(refuse(reason));
+        }
         if elements == 0 || self.is_dense() {
             let start = self.storage.start + self.offset * format.bytes();
             let range = start..start + elements * format.bytes();
@@ -141,6 +146,10 @@ impl Numbers for Strided<'_> {
             }
             done = end;
         }
+    }
+
+    fn format(&self) -> Option<NumberFormat> {
+        Some(self.format)
     }
 
     fn stored_bytes(&self) -> usize {

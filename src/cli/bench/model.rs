@@ -320,7 +320,7 @@ async fn batches(
                 let next: Vec<_> = (0..rows).map(|slot| Feed { slot, tokens: &[0] }).collect();
                 let steps = STEPS.min(config.n_positions - 1) - 1;
                 (0..rows).for_each(|slot| model.truncate(slot, 0));
-                repeat(share, steps, async || model.most_likely_of_each(&next).await.map(|_| ())).await?
+                repeat(share, steps, async || model.most_likely_of_feeds(&next).await.map(|_| ())).await?
             }
             _ => None,
         };

@@ -13,7 +13,7 @@ use super::cases::{self, Case};
 use super::kernels::Outcome;
 use super::workbench::Workbench;
 use super::{Shapes, number, print_table};
-use crate::cli::tuned::{self, DEPTHS, LANES, ROWS};
+use crate::cli::tuned;
 use crate::cli::{cache_dir, keep_pipelines, print_json};
 
 /// A shape that is faster by less than this is as fast.
@@ -81,16 +81,17 @@ impl Tuner<'_> {
 pub(super) fn run(shapes: Shapes, as_json: bool, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<()> {
     let gpu = bench.gpu.clone();
     let shape = Geometry::for_adapter(gpu.info()).vector;
-    let bar = ProgressBar::new((LANES.len() + DEPTHS.len() + ROWS.len() + 4) as u64);
+    let bar =
+        ProgressBar::new((VectorShape::LANES.len() + VectorShape::DEPTHS.len() + VectorShape::ROWS.len() + 4) as u64);
     let mut tuner = Tuner { bench, profiler, trials: Vec::new(), bar };
     // A GPU that idled has yet to raise its clocks.
     tuner.time(shape, 1)?;
     tuner.trials.clear();
-    let all = LANES.map(|lanes| VectorShape { lanes, ..shape });
+    let all = VectorShape::LANES.map(|lanes| VectorShape { lanes, ..shape });
     let shape = tuner.fastest(1, [shape].into_iter().chain(all))?;
-    let all = DEPTHS.map(|depth| VectorShape { depth, ..shape });
+    let all = VectorShape::DEPTHS.map(|depth| VectorShape { depth, ..shape });
     let shape = tuner.fastest(1, [shape].into_iter().chain(all))?;
-    let all = ROWS.map(|rows| VectorShape { rows, ..shape });
+    let all = VectorShape::ROWS.map(|rows| VectorShape { rows, ..shape });
     let shape = tuner.fastest(8, [shape].into_iter().chain(all))?;
     tuner.bar.finish_and_clear();
 
