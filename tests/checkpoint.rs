@@ -1,0 +1,149 @@
+//! What a Hugging Face directory may hold and may not, and what is kept of its numbers' formats.
+
+mod common;
+#[expect(dead_code, reason = "each test file uses its own part of this")]
+#[path = "bad_input/model.rs"]
+mod model;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use gptj::checkpoint::{BlockTensor, NumberFormat, TensorName, WriteFormat, WriteOptions, write};
+use gptj::{Checkpoint, Class, Tokenizer};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+const TINY: &str = "tests/golden/tiny";
+const CLASSES: &str = "tests/golden/classes";
+
+fn copy(from: &Path, to: &Path, files: &[&str]) {
+    for file in files {
+        std::fs::copy(from.join(file), to.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+}
+
+fn error(path: &Path) -> String {
+    Checkpoint::open(path).err().expect("it is not sound").to_string()
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&model::read(path)).expect("JSON")
+}
+
+/// Where a tensor is in two files, nobody can know which one is meant.
+#[test]
+fn a_tensor_is_in_one_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    copy(Path::new(TINY), directory.path(), &["config.json"]);
+    for shard in ["a.safetensors", "b.safetensors"] {
+        std::fs::copy(Path::new(TINY).join("model.safetensors"), directory.path().join(shard)).expect("a copy");
+    }
+    let index = json!({ "weight_map": { "x": "a.safetensors", "y": "b.safetensors" } });
+    std::fs::write(directory.path().join("model.safetensors.index.json"), index.to_string()).expect("a file");
+    let error = error(directory.path());
+    assert!(error.contains("b.safetensors: it is in") && error.contains("a.safetensors as well"), "{error}");
+}
+
+/// A configuration of fewer blocks than there are would compute something else.
+#[test]
+fn no_block_is_left_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    copy(Path::new(TINY), directory.path(), &["model.safetensors"]);
+    let mut config = read_json(&Path::new(TINY).join("config.json"));
+    config["n_layer"] = json!(4);
+    std::fs::write(directory.path().join("config.json"), config.to_string()).expect("a file");
+    let error = error(directory.path());
+    assert!(error.contains("it is of block 4, and the configuration's n_layer, 4"), "{error}");
+}
+
+/// A configuration is checked for the class that is asked for, and not only for its own.
+#[test]
+fn a_classification_needs_labels() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let from = Path::new(CLASSES).join("single_label");
+    copy(&from, directory.path(), &["model.safetensors"]);
+    let mut config = read_json(&from.join("config.json"));
+    config["architectures"] = json!(["GPTJModel"]);
+    config["id2label"] = json!({});
+    std::fs::write(directory.path().join("config.json"), config.to_string()).expect("a file");
+    assert_eq!(Checkpoint::open(directory.path()).expect("a bare model").config().class, Class::Model);
+    let error = Checkpoint::open_as(directory.path(), Class::SequenceClassification).err().expect("no labels");
+    assert!(error.to_string().contains("id2label names no label"), "{error}");
+}
+
+/// How the texts of some training were cut and filled up does not touch other texts.
+#[test]
+fn a_tokenizer_neither_cuts_nor_fills_up() {
+    let mut json = read_json(Path::new("models/shakespeare/tokenizer.json"));
+    let (text, name) = ("To be, or not to be, that is the question", "tokenizer.json");
+    let plain = Tokenizer::from_bytes(name, json.to_string().as_bytes(), 1024).expect("a tokenizer");
+    json["truncation"] = json!({ "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 8 });
+    json["padding"] = json!({
+        "strategy": { "Fixed": 40 }, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<|endoftext|>",
+    });
+    let cutting = Tokenizer::from_bytes(name, json.to_string().as_bytes(), 1024).expect("a tokenizer");
+    assert_eq!(cutting.encode(text).expect("it has tokens"), plain.encode(text).expect("it has tokens"));
+}
+
+/// Every class is written with the names, shapes and keys that transformers wrote it with.
+#[test]
+fn every_class_is_written_as_transformers_has_it() {
+    for name in ["single_label", "multi_label", "regression", "two_labels", "question_answering", "base"] {
+        let from = Path::new(CLASSES).join(name);
+        let directory = tempfile::tempdir().expect("a directory");
+        let out = directory.path().join("out");
+        let checkpoint = Checkpoint::open(&from).unwrap_or_else(|error| panic!("{error}"));
+        write(&checkpoint, &out, &WriteOptions::default(), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+        let [theirs, ours] = [&from, &out].map(|path| {
+            let bytes = model::read(path.join("model.safetensors"));
+            let file = SafeTensors::deserialize(&bytes).expect("a sound file");
+            let tensors = file.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec()));
+            tensors.collect::<BTreeMap<_, _>>()
+        });
+        assert_eq!(ours, theirs, "{name}");
+        let [theirs, ours] = [&from, &out].map(|path| read_json(&path.join("config.json")));
+        let keys = [
+            "architectures",
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "id2label",
+            "label2id",
+            "problem_type",
+            "layer_norm_epsilon",
+            "tie_word_embeddings",
+            "n_positions",
+            "rotary_dim",
+        ];
+        for key in keys.into_iter().filter(|key| !theirs[key].is_null()) {
+            assert_eq!(ours[key], theirs[key], "{name}: {key}");
+        }
+        let written = Checkpoint::open(&out).unwrap_or_else(|error| panic!("{error}"));
+        for tensor in TensorName::all(written.config()) {
+            let [a, b] = [&checkpoint, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
+            assert_eq!(a.to_f32().expect("numbers"), b.to_f32().expect("numbers"), "{name}: {tensor:?}");
+        }
+    }
+}
+
+/// Formats are kept where tensors are put together from others.
+#[test]
+fn as_is_keeps_the_formats_of_what_is_put_together() {
+    let q = TensorName::Block(0, BlockTensor::QProj);
+    for (model, format) in
+        [("tests/formats/codegen/padded_head", NumberFormat::F16), ("tests/formats/mesh", NumberFormat::BF16)]
+    {
+        let checkpoint = Checkpoint::open(Path::new(model)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(checkpoint.tensor(q).expect("it is there").format(), Some(format), "{model}");
+        let directory = tempfile::tempdir().expect("a directory");
+        let out = directory.path().join("out");
+        let options = WriteOptions { format: WriteFormat::AsIs, ..WriteOptions::default() };
+        write(&checkpoint, &out, &options, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+        let written = Checkpoint::open(&out).unwrap_or_else(|error| panic!("{error}"));
+        for tensor in TensorName::all(written.config()) {
+            let [a, b] = [&checkpoint, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
+            assert_eq!(a.to_f32().expect("numbers"), b.to_f32().expect("numbers"), "{model}: {tensor:?}");
+        }
+    }
+}
