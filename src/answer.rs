@@ -40,7 +40,8 @@ impl Model {
         Ok(tokens)
     }
 
-    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other.
+    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other, in
+    /// slot 0.
     ///
     /// # Errors
     /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed the

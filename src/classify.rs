@@ -23,7 +23,7 @@ impl Classification {
 }
 
 impl Model {
-    /// Classifies a text. It is read at its last token, or where the configuration has a `pad_token_id`, at its last one
+    /// Classifies a text, which becomes the sequence of slot 0. It is read at its last token, or where the configuration has a `pad_token_id`, at its last one
     /// that is another; what follows does not matter.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ pub enum Pooling {
 }
 
 impl Model {
-    /// The embedding of a text: n_embd numbers, not normalised. Any class of model has it.
+    /// The embedding of a text, which becomes the sequence of slot 0: n_embd numbers, not normalised. Any class of model has
+    /// it.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the

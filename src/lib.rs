@@ -126,7 +126,7 @@ pub use config::{Architecture, Class, Config, ProblemType};
 pub use embed::Pooling;
 pub use error::{Error, Result};
 pub use generate::{FinishReason, GenerateOptions, Generation, Sequence, Timings, Token};
-pub use gpu::{AdapterInfo, Created, Gpu, GpuOptions, Selector, Subgroups, adapters, find_adapter};
+pub use gpu::{AdapterInfo, Gpu, GpuOptions, Selector, Subgroups, adapters, find_adapter};
 pub use model::{Budget, Feed, LoadOptions, MemoryPlan, Model, Room, Stages};
 pub use regime::VectorShape;
 pub use sampler::SamplingOptions;

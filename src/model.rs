@@ -168,6 +168,7 @@ impl Model {
     ///
     /// # Errors
     /// Where an option is out of range, or the GPU cannot hold the model.
+    #[doc(hidden)]
     pub async fn new(gpu: &Gpu, config: &Config, weights: Weights, options: &LoadOptions) -> Result<Self> {
         Self::furnish(gpu, Place::new(gpu, config, options).await?, weights)
     }
@@ -200,6 +201,7 @@ impl Model {
     }
 
     /// Gives the weights back, for another model.
+    #[doc(hidden)]
     pub fn into_weights(self) -> Weights {
         self.weights
     }
@@ -243,6 +245,7 @@ impl Model {
     }
 
     /// Where its sequences are.
+    #[doc(hidden)]
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -289,11 +292,13 @@ impl Model {
     ///
     /// # Panics
     /// Where the slot has no room for them.
+    #[doc(hidden)]
     pub fn skip(&mut self, slot: usize, count: usize) {
         self.cache.skip(slot, count);
     }
 
     /// Launches of a step of so many rows with one most likely token at its end.
+    #[doc(hidden)]
     pub fn launches(&mut self, n_rows: usize) -> usize {
         self.prepare(n_rows, 1);
         self.body(n_rows).chain(self.head(1)).chain([&self.argmax]).map(|plan| plan.dispatches().len()).sum()

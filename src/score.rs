@@ -1,4 +1,5 @@
-//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats.
+//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats. Each text is a new sequence in
+//! slot 0, whatever was there before.
 
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub struct Windows {
 pub const IGNORED: i64 = -100;
 
 impl Model {
-    /// How likely each of `tokens` is, with the `top` most likely ones at its place.
+    /// How likely each of `tokens` is, with the `top` most likely ones at its place. They become the sequence of slot 0.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the context;
@@ -85,7 +86,7 @@ impl Model {
     }
 
     /// The mean negative log-probability of `labels`, each given the tokens before its place: transformers' loss. Labels of
-    /// [`IGNORED`] and the first one do not count.
+    /// [`IGNORED`] and the first one do not count. The tokens become the sequence of slot 0.
     ///
     /// # Errors
     /// As [`Model::score`], and [`Error::Option`] where there are not as many labels as tokens, none counts, or one is not
@@ -119,8 +120,8 @@ impl Model {
         check(sum / n_counted as f64)
     }
 
-    /// How well the model predicts `tokens`, which may be more than its context: window by window. `progress` hears how many
-    /// of them are done with.
+    /// How well the model predicts `tokens`, which may be more than its context: window by window, each in slot 0.
+    /// `progress` hears how many of them are done with.
     ///
     /// # Errors
     /// As [`Model::score`], and [`Error::Option`] where a window is longer than the context, shorter than two tokens, or

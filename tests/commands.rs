@@ -232,6 +232,11 @@ fn json_lines_have_options_of_their_own() {
         let scores = line.scores.as_ref().expect("they were asked for");
         assert!(scores.len() == line.tokens.len() && scores.iter().all(|&score| score <= 0.0), "{scores:?}");
     }
+    // What a line asks for is what the same options ask for on the command line.
+    let options = ["--seed", "4", "-n", "6", "--temperature", "0.5", "--suppress-tokens", "1", "--logit-bias", "2=1.5"];
+    let alone = [&["generate", "--text", "To be", "--stop", "a", "--stop", "b", "--json"], &options[..]].concat();
+    let alone: Value = run_json(&mut gptj(&alone));
+    assert_eq!((json!(lines[3].tokens), json!(lines[3].text)), (alone["tokens"].clone(), alone["text"].clone()));
     for line in &lines[1..3] {
         assert!(line.tokens.len() <= 10 && !line.text.as_ref().expect("a text").contains('e'));
     }

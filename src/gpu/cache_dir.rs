@@ -69,6 +69,7 @@ const JSON_LIMIT: u64 = 1 << 20;
 impl Gpu {
     /// What [`Gpu::write_json`] last wrote under this name in [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir) for
     /// the same adapter and driver; `None` where there is nothing of that form.
+    #[doc(hidden)]
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let bytes = self.cache_dir()?.read(name, "json", JSON_LIMIT)?;
         serde_json::from_slice(&bytes).ok()
@@ -83,6 +84,7 @@ impl Gpu {
     ///
     /// # Panics
     /// Where `T` does not go into JSON, as a map whose keys are no strings.
+    #[doc(hidden)]
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let Some(directory) = self.cache_dir() else { return Ok(()) };
         let json = serde_json::to_vec_pretty(value).expect("the engine's tables go into JSON");

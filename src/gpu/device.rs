@@ -237,11 +237,13 @@ impl Gpu {
     }
 
     /// Which version of each shader runs here.
+    #[doc(hidden)]
     pub fn specialisation(&self) -> Specialisation {
         self.0.specialisation
     }
 
     /// The products by matrix units that this GPU offers; whether they compute rightly is another question.
+    #[doc(hidden)]
     pub fn cooperative_products(&self) -> &[Product] {
         &self.0.cooperative_products
     }
@@ -257,6 +259,7 @@ impl Gpu {
     }
 
     /// How many objects were created so far.
+    #[doc(hidden)]
     pub fn created(&self) -> Created {
         let counters = &self.0.created;
         Created {

@@ -1,5 +1,7 @@
 //! Whether a model fits a GPU, and with how long a context: known before anything is allocated or uploaded.
 
+use std::path::Path;
+
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -87,9 +89,11 @@ impl MemoryPlan {
     /// The plan for the context that the options ask for, or else for the longest one that fits, up to the model's own.
     ///
     /// # Errors
-    /// [`Error::Option`] where the context asked for is not one that the model can have; [`Error::OutOfMemory`], with the
+    /// [`Error::Config`] where the configuration is impossible; [`Error::Option`] where the context asked for is not one that
+    /// the model can have; [`Error::OutOfMemory`], with the
     /// numbers and what can be done, where it does not fit.
     pub fn new(room: Room, config: &Config, options: &LoadOptions) -> Result<Self> {
+        let config = &config.clone().checked(Path::new("the configuration"))?;
         options.check(config)?;
         let with = |n_positions: usize| Config { n_positions, ..config.clone() };
         let wanted = options.context.unwrap_or(config.n_positions);

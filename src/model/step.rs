@@ -268,6 +268,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::logits`].
+    #[doc(hidden)]
     pub fn submit_most_likely(&mut self, slot: usize, tokens: &[u32]) -> Result<Submitted> {
         self.launch(slot, tokens, Wanted::Token)
     }
