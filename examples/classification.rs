@@ -1,5 +1,5 @@
-//! Labels of texts with a `GPTJForSequenceClassification`. Without arguments, it takes a model of random weights and some
-//! token ids.
+//! Labels of texts with a `GPTJForSequenceClassification`. Without arguments, it takes a model of random weights and
+//! some token ids.
 //!
 //! ```text
 //! cargo run --release --example classification -- my-classifier "What a lovely day."

@@ -1,8 +1,8 @@
-// attention_weights: attentions[row, head, position] = softmax(q · keys / sqrt(HEAD_DIM)) over the positions up to the row's
-// own
+// attention_weights: attentions[row, head, position] = softmax(q · keys / sqrt(HEAD_DIM)) over the positions up to the
+// row's own
 //
-// What attention mixes the values by, for those who want to look at it; the pass itself stores no weights. One workgroup
-// takes one head of one row, and a lane every so many positions: it reads back only what it wrote itself.
+// What attention mixes the values by, for those who want to look at it; the pass itself stores no weights. One
+// workgroup takes one head of one row, and a lane every so many positions: it reads back only what it wrote itself.
 
 #import step
 #import activations

@@ -1,8 +1,8 @@
 // fill_random: values[row, i] = a multiple of SCALE / 1024 between -SCALE and SCALE, from the seed and the index alone
 //
-// Stands for weights where their values do not matter. The hash is PCG-RXS-M-XS (Jarzynski & Olano 2020, Hash functions for
-// GPU rendering). With a power of two as SCALE, f16 holds every value exactly. Each workgroup takes a row, and another
-// as far away as there are workgroups; a lane packs eight neighbours at a time.
+// Stands for weights where their values do not matter. The hash is PCG-RXS-M-XS (Jarzynski & Olano 2020, Hash functions
+// for GPU rendering). With a power of two as SCALE, f16 holds every value exactly. Each workgroup takes a row, and
+// another as far away as there are workgroups; a lane packs eight neighbours at a time.
 
 #import widths
 

@@ -1,7 +1,7 @@
 // fma_ceiling: sums[lane] = s + t after ROUNDS * 64 steps s = s * factor + term, t = t * factor + term
 //
-// How fast the GPU multiplies and adds. What benchmarks measure the other kernels against. Two vectors of four are eight
-// independent chains a lane; more would not fit the registers of a software driver.
+// How fast the GPU multiplies and adds. What benchmarks measure the other kernels against. Two vectors of four are
+// eight independent chains a lane; more would not fit the registers of a software driver.
 
 override WG_SIZE: u32;
 override ROUNDS: u32;

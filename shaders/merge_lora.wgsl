@@ -1,8 +1,8 @@
 // merge_lora: weight[feature, input] += the sum over k of b[feature, k] * a[k, input]
 //
-// What LoRA adapters add to a matrix, once, after it was uploaded. The matrix is in panels, as shared/weights_f16.wgsl has
-// it. A column of workgroups takes a panel, each of them some of its groups of eight inputs, two at a time; a lane takes
-// the chunk of one feature.
+// What LoRA adapters add to a matrix, once, after it was uploaded. The matrix is in panels, as shared/weights_f16.wgsl
+// has it. A column of workgroups takes a panel, each of them some of its groups of eight inputs, two at a time; a lane
+// takes the chunk of one feature.
 
 #import half
 #import widths

@@ -17,7 +17,8 @@ pub struct Answer {
     pub end_logits: Vec<f32>,
     /// The context's tokens that answer best, counted from its first.
     pub span: RangeInclusive<usize>,
-    /// The probability that they start there, times the probability that they end there; both among the context's tokens.
+    /// The probability that they start there, times the probability that they end there; both among the context's
+    /// tokens.
     pub score: f64,
 }
 
@@ -40,13 +41,13 @@ impl Model {
         Ok(tokens)
     }
 
-    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other, in
-    /// slot 0.
+    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other,
+    /// in slot 0.
     ///
     /// # Errors
-    /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed the
-    /// model's context; [`Error::Option`] where `longest` is 0; [`Error::Class`] where the model is of another class;
-    /// [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed
+    /// the model's context; [`Error::Option`] where `longest` is 0; [`Error::Class`] where the model is of another
+    /// class; [`Error::Gpu`] where the GPU failed.
     pub async fn answer(&mut self, question: &[u32], context: &[u32], longest: usize) -> Result<Answer> {
         self.expect_class(Class::QuestionAnswering)?;
         let tokens = Self::check_question(self.config(), question, context, longest)?;

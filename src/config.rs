@@ -97,8 +97,8 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     /// The token that texts begin with where a tokenizer adds one, which GPT-J's does not.
     pub bos_token_id: Option<u32>,
-    /// What texts of different lengths are filled up with in Hugging Face's batches. Here there is no such filling, but a
-    /// text's class is read at its last token that is another.
+    /// What texts of different lengths are filled up with in Hugging Face's batches. Here there is no such filling, but
+    /// a text's class is read at its last token that is another.
     pub pad_token_id: Option<u32>,
     /// The names of the labels of a sequence classification.
     pub labels: Vec<String>,

@@ -10,13 +10,14 @@ pub enum Pooling {
     Last,
     /// Their mean.
     Mean,
-    /// Their mean, the first token counted once, the second twice, and so on (SGPT; Muennighoff 2022, arXiv:2202.08904).
+    /// Their mean, the first token counted once, the second twice, and so on (SGPT; Muennighoff 2022,
+    /// arXiv:2202.08904).
     WeightedMean,
 }
 
 impl Model {
-    /// The embedding of a text, which becomes the sequence of slot 0: n_embd numbers, not normalised. Any class of model has
-    /// it.
+    /// The embedding of a text, which becomes the sequence of slot 0: n_embd numbers, not normalised. Any class of
+    /// model has it.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the

@@ -108,8 +108,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// A text that begins with `prompt`, for a model of this configuration. Without a tokenizer there is no text, and no
-    /// stop string can be found.
+    /// A text that begins with `prompt`, for a model of this configuration. Without a tokenizer there is no text, and
+    /// no stop string can be found.
     ///
     /// # Errors
     /// [`Error::Prompt`] where the prompt is empty, too long, or not of the model's vocabulary; [`Error::Option`]
@@ -252,8 +252,8 @@ impl<'a> Generation<'a> {
     /// The next token, or `None` when the text has ended.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the GPU failed; [`Error::Option`] where the options rule out every token, and [`Error::Numbers`]
-    /// where the model gave no numbers to choose by, either of which ends the text.
+    /// [`Error::Gpu`] where the GPU failed; [`Error::Option`] where the options rule out every token, and
+    /// [`Error::Numbers`] where the model gave no numbers to choose by, either of which ends the text.
     pub async fn next(&mut self) -> Result<Option<Token>> {
         let start = Instant::now();
         let Some((_, token)) = self.session.step().await?.pop() else { return Ok(None) };

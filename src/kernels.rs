@@ -2,8 +2,8 @@
 //!
 //! A launcher says what its kernel computes on tensors of which shapes, and alone knows the kernel's constants,
 //! bindings and grid. It launches nothing: it returns dispatches, which a [`Plan`](crate::gpu::Plan) replays at every
-//! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number. Shapes that do not
-//! fit are a mistake of the caller and panic.
+//! step. Kernels work on rows; `rows` in a shape is how many a step has, up to the tensor's own number. Shapes that do
+//! not fit are a mistake of the caller and panic.
 
 mod tools;
 
@@ -316,8 +316,9 @@ impl Kernels {
     /// divided by the softmax's sum
     ///
     /// `step`: the rows; `activations`: (rows, [`Config::activation_width`]), of which it reads q; `cache`: as in
-    /// [`Cache::layer`]; `mixtures`: (rows, n_head, n_splits, [`Config::head_width`]) flat, where [`most_splits`](crate::regime::most_splits) is enough for n_splits;
-    /// `softmaxes`: (rows, n_head, n_splits) maxima and sums, flat.
+    /// [`Cache::layer`]; `mixtures`: (rows, n_head, n_splits, [`Config::head_width`]) flat, where
+    /// [`most_splits`](crate::regime::most_splits) is enough for n_splits; `softmaxes`: (rows, n_head, n_splits) maxima
+    /// and sums, flat.
     pub fn attention(
         &self,
         step: &Tensor,

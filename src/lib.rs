@@ -20,11 +20,11 @@
 //! # }
 //! ```
 //!
-//! What waits for the GPU is `async`; it needs no particular executor (`pollster::block_on` will do), and everything may
-//! change threads. On native targets the wait itself blocks the thread, as there the application must poll the device: on an
-//! executor that many share, give the engine a thread of its own (`spawn_blocking`). A future may be dropped at any time;
-//! what it had begun is begun again. The library starts no thread, prints nothing and has no global state: several models, on one GPU or on
-//! many, do not know of each other.
+//! What waits for the GPU is `async`; it needs no particular executor (`pollster::block_on` will do), and everything
+//! may change threads. On native targets the wait itself blocks the thread, as there the application must poll the
+//! device: on an executor that many share, give the engine a thread of its own (`spawn_blocking`). A future may be
+//! dropped at any time; what it had begun is begun again. The library starts no thread, prints nothing and has no
+//! global state: several models, on one GPU or on many, do not know of each other.
 //!
 //! # What it can do
 //!
@@ -46,23 +46,24 @@
 //!
 //! # A tour in half an hour
 //!
-//! *Opening.* [`Gpu::open`] takes the best adapter; [`GpuOptions`] chooses another. [`Checkpoint::open`] maps the files of a
-//! model and checks that every tensor is there and of the right shape; nothing is read yet. It takes Hugging Face
+//! *Opening.* [`Gpu::open`] takes the best adapter; [`GpuOptions`] chooses another. [`Checkpoint::open`] maps the files
+//! of a model and checks that every tensor is there and of the right shape; nothing is read yet. It takes Hugging Face
 //! directories, GGUF, GGML and mesh-transformer-jax files alike.
 //!
 //! *Loading.* [`Model::load`] plans the memory first: [`LoadOptions::n_slots`] sequences at once, each with
-//! [`LoadOptions::context`] positions, by default as many as fit. What does not fit is an error with the numbers, before
-//! anything is uploaded. Then the weights go to the GPU a panel at a time, so that host memory never holds the model, and the
-//! forward pass is recorded.
+//! [`LoadOptions::context`] positions, by default as many as fit. What does not fit is an error with the numbers,
+//! before anything is uploaded. Then the weights go to the GPU a panel at a time, so that host memory never holds the
+//! model, and the forward pass is recorded.
 //!
-//! *Generating.* A [`Generation`] feeds the prompt in chunks and then replays the recorded pass for every token. While the
-//! GPU computes one step, the next is ready to go; for the most likely token the GPU does not even wait for the host to read
-//! the last one. [`Token::text`] is whole characters, and never the beginning of a stop string. A generation can be dropped
-//! at any token. Of `generate()`'s ways to choose, beams, assisted and guided generation are not here, and of a
-//! `generation_config.json` only the tokens that end a text are read.
+//! *Generating.* A [`Generation`] feeds the prompt in chunks and then replays the recorded pass for every token. While
+//! the GPU computes one step, the next is ready to go; for the most likely token the GPU does not even wait for the
+//! host to read the last one. [`Token::text`] is whole characters, and never the beginning of a stop string. A
+//! generation can be dropped at any token. Of `generate()`'s ways to choose, beams, assisted and guided generation are
+//! not here, and of a `generation_config.json` only the tokens that end a text are read.
 //!
-//! *Many at once.* A [`Session`] continues all its sequences by one token a step. They may differ in everything: prompts,
-//! options, seeds, ends. There is no padding, and a sequence's tokens are, to the last one, those that it would get alone.
+//! *Many at once.* A [`Session`] continues all its sequences by one token a step. They may differ in everything:
+//! prompts, options, seeds, ends. There is no padding, and a sequence's tokens are, to the last one, those that it
+//! would get alone.
 //!
 //! ```no_run
 //! # use gptj::{Error, GenerateOptions, Model, Sequence, Session, Tokenizer};
@@ -84,18 +85,19 @@
 //! # }
 //! ```
 //!
-//! *Other classes.* A checkpoint says in its `architectures` which of Hugging Face's classes it is; [`Checkpoint::open_as`]
-//! takes it as another. A `GPTJForSequenceClassification` has [`Model::classify`], a `GPTJForQuestionAnswering`
-//! [`Model::answer`], and any class [`Model::embed`]; the head that a class lacks is neither looked for nor loaded.
+//! *Other classes.* A checkpoint says in its `architectures` which of Hugging Face's classes it is;
+//! [`Checkpoint::open_as`] takes it as another. A `GPTJForSequenceClassification` has [`Model::classify`], a
+//! `GPTJForQuestionAnswering` [`Model::answer`], and any class [`Model::embed`]; the head that a class lacks is neither
+//! looked for nor loaded.
 //!
-//! *Errors.* Whatever a file, an option or a prompt can contain gives an [`Error`] that names it and says what to do. A GPU
-//! that fails or is lost gives [`Error::Gpu`] from then on; results are never made up.
+//! *Errors.* Whatever a file, an option or a prompt can contain gives an [`Error`] that names it and says what to do. A
+//! GPU that fails or is lost gives [`Error::Gpu`] from then on; results are never made up.
 //!
 //! # How it works
 //!
-//! The source is written to be read. `src/model.rs` is the forward pass and the place to start; `src/kernels.rs` says what
-//! each kernel computes, and `shaders/` has the kernels, one file each; `src/gpu/` is all that speaks wgpu. The README has a
-//! picture of a block and a map.
+//! The source is written to be read. `src/model.rs` is the forward pass and the place to start; `src/kernels.rs` says
+//! what each kernel computes, and `shaders/` has the kernels, one file each; `src/gpu/` is all that speaks wgpu. The
+//! README has a picture of a block and a map.
 
 mod answer;
 mod cache;

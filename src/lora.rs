@@ -1,7 +1,7 @@
 //! What LoRA adapters add to a model's matrices, merged into them on the GPU once they are there.
 //!
-//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are; one that f16
-//! cannot hold becomes the largest that it can.
+//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are; one
+//! that f16 cannot hold becomes the largest that it can.
 
 use crate::checkpoint::{BlockTensor, Checkpoint, LowRank};
 use crate::config::Config;
@@ -57,8 +57,8 @@ impl Merger<'_> {
         head * self.config.head_width() + dim
     }
 
-    /// Adds a product to neighbouring features of a matrix; `feature` says which of them is an output of the product, in
-    /// rising order.
+    /// Adds a product to neighbouring features of a matrix; `feature` says which of them is an output of the product,
+    /// in rising order.
     async fn add_features(&self, matrix: &Matrix, product: &LowRank, feature: impl Fn(usize) -> usize) -> Result<()> {
         let outputs = product.b.len() / product.rank;
         let first_panel = feature(0) / PANEL_FEATURES;
@@ -72,8 +72,8 @@ impl Merger<'_> {
         self.add(matrix, first_panel, product.rank, [&b, &product.a]).await
     }
 
-    /// Adds a product to neighbouring inputs of a matrix, which has the product's features; `input` says which of them is an
-    /// input of the product.
+    /// Adds a product to neighbouring inputs of a matrix, which has the product's features; `input` says which of them
+    /// is an input of the product.
     async fn add_inputs(&self, matrix: &Matrix, product: &LowRank, input: impl Fn(usize) -> usize) -> Result<()> {
         let inputs = product.a.len() / product.rank;
         let mut a = vec![0.0; product.rank * matrix.inputs()];

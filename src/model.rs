@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Since both branches begin and end alike, their first matrices are one and so are their last: a block is five
-//! launches. The pass is recorded as plans, one for the embedding, one a block, one for the head; a step writes its rows
-//! to the GPU and replays them. Few rows and many want different kernels, so the same functions record the pass once
-//! for each [`Regime`] that a step comes in, the first time that it does.
+//! launches. The pass is recorded as plans, one for the embedding, one a block, one for the head; a step writes its
+//! rows to the GPU and replays them. Few rows and many want different kernels, so the same functions record the pass
+//! once for each [`Regime`] that a step comes in, the first time that it does.
 //!
 //! # Easy to get wrong
 //! 1. Rotary turns neighbouring pairs (2i, 2i + 1), and only in the first `rotary_dim` dimensions of a head.
@@ -49,8 +49,8 @@ use step::Ahead;
 /// How a model is laid out in GPU memory.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// Rows of a step at most, from 1 to 4096: prompts are taken in chunks of so many tokens. Rounded up to a multiple of
-    /// 128.
+    /// Rows of a step at most, from 1 to 4096: prompts are taken in chunks of so many tokens. Rounded up to a multiple
+    /// of 128.
     pub chunk: usize,
     /// Sequences that the cache holds at once, from 1 to 1024.
     pub n_slots: usize,

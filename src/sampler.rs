@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// How the next token is chosen: the options of `transformers`' `generate()` under their names, with their defaults, and
-/// in the order in which they take effect. `temperature` and what follows it play no part where `greedy` is set.
+/// How the next token is chosen: the options of `transformers`' `generate()` under their names, with their defaults,
+/// and in the order in which they take effect. `temperature` and what follows it play no part where `greedy` is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingOptions {

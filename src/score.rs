@@ -1,5 +1,5 @@
-//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats. Each text is a new sequence in
-//! slot 0, whatever was there before.
+//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats. Each text is a new sequence
+//! in slot 0, whatever was there before.
 
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
@@ -10,8 +10,8 @@ use crate::model::{LOGITS, Model};
 pub struct Score {
     /// The log-probability of each token; the first has none.
     pub log_probabilities: Vec<Option<f64>>,
-    /// The most likely tokens at each place with their log-probabilities, best first and the first of equals first; none at
-    /// the first.
+    /// The most likely tokens at each place with their log-probabilities, best first and the first of equals first;
+    /// none at the first.
     pub top: Vec<Vec<(u32, f64)>>,
 }
 
@@ -49,8 +49,8 @@ impl Perplexity {
 pub struct Windows {
     /// Tokens of a window at most; `None` for the model's context.
     pub context: Option<usize>,
-    /// Tokens from the start of one window to that of the next; `None` for half a window. A token that two windows have is
-    /// scored in the first of them.
+    /// Tokens from the start of one window to that of the next; `None` for half a window. A token that two windows have
+    /// is scored in the first of them.
     pub stride: Option<usize>,
 }
 
@@ -58,7 +58,8 @@ pub struct Windows {
 pub const IGNORED: i64 = -100;
 
 impl Model {
-    /// How likely each of `tokens` is, with the `top` most likely ones at its place. They become the sequence of slot 0.
+    /// How likely each of `tokens` is, with the `top` most likely ones at its place. They become the sequence of slot
+    /// 0.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the context;
@@ -85,12 +86,12 @@ impl Model {
         Ok(score)
     }
 
-    /// The mean negative log-probability of `labels`, each given the tokens before its place: transformers' loss. Labels of
-    /// [`IGNORED`] and the first one do not count. The tokens become the sequence of slot 0.
+    /// The mean negative log-probability of `labels`, each given the tokens before its place: transformers' loss.
+    /// Labels of [`IGNORED`] and the first one do not count. The tokens become the sequence of slot 0.
     ///
     /// # Errors
-    /// As [`Model::score`], and [`Error::Option`] where there are not as many labels as tokens, none counts, or one is not
-    /// in the vocabulary.
+    /// As [`Model::score`], and [`Error::Option`] where there are not as many labels as tokens, none counts, or one is
+    /// not in the vocabulary.
     pub async fn loss(&mut self, tokens: &[u32], labels: &[i64]) -> Result<f64> {
         self.expect_class(Class::CausalLm)?;
         self.config().check_prompt(tokens)?;
@@ -124,8 +125,8 @@ impl Model {
     /// `progress` hears how many of them are done with.
     ///
     /// # Errors
-    /// As [`Model::score`], and [`Error::Option`] where a window is longer than the context, shorter than two tokens, or
-    /// shorter than the stride.
+    /// As [`Model::score`], and [`Error::Option`] where a window is longer than the context, shorter than two tokens,
+    /// or shorter than the stride.
     pub async fn perplexity(
         &mut self,
         tokens: &[u32],
@@ -165,8 +166,8 @@ impl Windows {
     /// The tokens of a window and of a stride for this text, where a model of this configuration can take it.
     ///
     /// # Errors
-    /// [`Error::Option`] where one of them is out of its range; [`Error::Prompt`] where the text has too few tokens, or one
-    /// that is not in the vocabulary.
+    /// [`Error::Option`] where one of them is out of its range; [`Error::Prompt`] where the text has too few tokens, or
+    /// one that is not in the vocabulary.
     pub fn check(self, tokens: &[u32], config: &Config) -> Result<(usize, usize)> {
         if tokens.len() < 2 {
             let reason = format!("the text has {} tokens; it takes two at least to predict one", tokens.len());

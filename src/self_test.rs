@@ -26,8 +26,8 @@ pub enum MatrixUnits {
     Wrong,
 }
 
-/// The geometry for a GPU: products of this shape, or the usual one, and matrix units where they are of use and pass the
-/// test.
+/// The geometry for a GPU: products of this shape, or the usual one, and matrix units where they are of use and pass
+/// the test.
 ///
 /// # Errors
 /// Where the GPU fails otherwise, or cannot hold the test.
@@ -50,8 +50,8 @@ const INPUTS: usize = 88;
 const FEATURES: usize = 200;
 const ROWS: usize = TILE_ROWS + 9;
 
-/// Sums of 88 products of numbers below 1, all exact in f16: what differs is the order in which f32 adds them, so by less
-/// than 88 * 88 * 2^-24.
+/// Sums of 88 products of numbers below 1, all exact in f16: what differs is the order in which f32 adds them, so by
+/// less than 88 * 88 * 2^-24.
 const TOLERANCE: f32 = 5e-4;
 
 /// Whether `product` gives what [`Product::Tile`] gives.

@@ -1,8 +1,8 @@
 //! Many texts at once: a model's slots, the sequences in them, and those that wait for one.
 //!
 //! Each step continues every sequence that has a slot by one token, so that the weights are read once for all of them.
-//! Sequences come and go independently: one that ends makes room for the next that waits. None sees another, and none is
-//! padded; a sequence's tokens are those that it would get alone.
+//! Sequences come and go independently: one that ends makes room for the next that waits. None sees another, and none
+//! is padded; a sequence's tokens are those that it would get alone.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::generate::{Sequence, Token};
 use crate::model::{Feed, LOGITS, Model};
 
-/// Texts that a model generates together, up to [`LoadOptions::n_slots`](crate::LoadOptions::n_slots) at a time, which is 1
-/// unless the model was loaded with more.
+/// Texts that a model generates together, up to [`LoadOptions::n_slots`](crate::LoadOptions::n_slots) at a time, which
+/// is 1 unless the model was loaded with more.
 pub struct Session<'a> {
     model: &'a mut Model,
     waiting: VecDeque<(usize, Sequence)>,
@@ -52,7 +52,8 @@ impl<'a> Session<'a> {
     /// first, 1 for the second, and so on.
     ///
     /// # Errors
-    /// [`Error::Prompt`] and [`Error::Option`] where the model cannot take it; a sequence may have been made for another.
+    /// [`Error::Prompt`] and [`Error::Option`] where the model cannot take it; a sequence may have been made for
+    /// another.
     pub fn add(&mut self, sequence: Sequence) -> Result<usize> {
         sequence.check(self.model.config())?;
         let index = self.added;
@@ -82,13 +83,13 @@ impl<'a> Session<'a> {
         self.len() == 0
     }
 
-    /// Continues every sequence that has a slot by one token, and returns the tokens with the sequences' numbers, in the
-    /// order in which they were added; none where all have ended. The last token of a sequence says why it is the last. An
-    /// error in the place of a token ends its sequence and no other: [`Error::Option`] where its options rule out every
-    /// token, [`Error::Numbers`] where the model gave it no numbers to choose by.
+    /// Continues every sequence that has a slot by one token, and returns the tokens with the sequences' numbers, in
+    /// the order in which they were added; none where all have ended. The last token of a sequence says why it is the
+    /// last. An error in the place of a token ends its sequence and no other: [`Error::Option`] where its options rule
+    /// out every token, [`Error::Numbers`] where the model gave it no numbers to choose by.
     ///
-    /// A new sequence's whole prompt is fed within one step, and the others wait for it. A step that fails, or whose future
-    /// is dropped, can be taken again.
+    /// A new sequence's whole prompt is fed within one step, and the others wait for it. A step that fails, or whose
+    /// future is dropped, can be taken again.
     ///
     /// # Errors
     /// [`Error::Gpu`] where the GPU failed.

@@ -1,7 +1,7 @@
 //! Weights of a model that was never trained: of any size, from a seed, made where they are used.
 //!
-//! A step takes the same time whatever the weights are, so that benchmarks need no checkpoint. Matrices are random and small
-//! enough for activations to stay finite, layer norms are the identity, and biases are zero.
+//! A step takes the same time whatever the weights are, so that benchmarks need no checkpoint. Matrices are random and
+//! small enough for activations to stay finite, layer norms are the identity, and biases are zero.
 
 use crate::config::Config;
 use crate::error::Result;

@@ -22,8 +22,8 @@ pub struct Tokenizer(Arc<Inner>);
 
 impl Tokenizer {
     /// Opens the tokenizer of a Hugging Face model directory: `tokenizer.json`, or `vocab.json` and `merges.txt` with
-    /// or without `added_tokens.json`. Or that of a GGUF file, which may be the only model in its directory. `None` where
-    /// there is none. Every id must be below `vocab_size`.
+    /// or without `added_tokens.json`. Or that of a GGUF file, which may be the only model in its directory. `None`
+    /// where there is none. Every id must be below `vocab_size`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] where the files are damaged or do not fit the model.

@@ -1,5 +1,5 @@
-//! `gptj bench` as its users run it. What is measured differs from run to run and is not looked at; what is printed, where
-//! the numbers stand and how the program ends does not.
+//! `gptj bench` as its users run it. What is measured differs from run to run and is not looked at; what is printed,
+//! where the numbers stand and how the program ends does not.
 
 #![cfg(feature = "cli")]
 

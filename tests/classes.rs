@@ -1,11 +1,11 @@
-//! Every class of Hugging Face's GPT-J against transformers, on models of odd shapes: what each layer makes of a text and
-//! what attention looks at, loss and log-probabilities, labels, answers, embeddings, and perplexity.
+//! Every class of Hugging Face's GPT-J against transformers, on models of odd shapes: what each layer makes of a text
+//! and what attention looks at, loss and log-probabilities, labels, answers, embeddings, and perplexity.
 //!
 //! `tests/golden/README.md` says what the cases are. As in `tests/model.rs`, weights are exact in f16 and the reference
-//! computed in f32, so what differs is the rounding of the cache's keys and values to f16. A score is a sum of products with
-//! rounded keys and so off by up to 2^-10 of its terms' magnitude, here some 16 (2^-6), and a weight by as much of itself;
-//! logits are off by up to [`TOLERANCE`] of the largest, and log-probabilities, loss and probabilities by as much as
-//! logits.
+//! computed in f32, so what differs is the rounding of the cache's keys and values to f16. A score is a sum of products
+//! with rounded keys and so off by up to 2^-10 of its terms' magnitude, here some 16 (2^-6), and a weight by as much of
+//! itself; logits are off by up to [`TOLERANCE`] of the largest, and log-probabilities, loss and probabilities by as
+//! much as logits.
 
 mod common;
 
@@ -309,8 +309,8 @@ struct Generated {
     generated: Vec<u32>,
 }
 
-/// Whole texts, each by other options, as transformers' generate() continues them; every token leads by so much that any
-/// GPU must choose it.
+/// Whole texts, each by other options, as transformers' generate() continues them; every token leads by so much that
+/// any GPU must choose it.
 #[test]
 fn texts_equal_those_of_generate() {
     let Some(gpu) = gpu() else { return };

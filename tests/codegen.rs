@@ -1,7 +1,7 @@
 //! CodeGen against Hugging Face transformers, and its files as they may be damaged.
 //!
-//! `tests/formats/README.md` says what the fixtures are. What they test beyond GPT-J's own goldens is where q, k and v lie,
-//! and heads of other sizes.
+//! `tests/formats/README.md` says what the fixtures are. What they test beyond GPT-J's own goldens is where q, k and v
+//! lie, and heads of other sizes.
 
 mod common;
 #[path = "common/reference.rs"]

@@ -132,7 +132,8 @@ fn as_is_keeps_every_format() {
         let config: Value = serde_json::from_slice(&model::read(out.join("config.json"))).expect("JSON");
         assert_eq!(config["torch_dtype"], torch_name);
     }
-    // Wide numbers come first, so that each lies at a multiple of its size: here the bias is between others of two bytes.
+    // Wide numbers come first, so that each lies at a multiple of its size: here the bias is between others of two
+    // bytes.
     let mixed = model::Model::sound().with_tensors(|tensors| {
         tensors.zeros("transformer.h.0.mlp.fc_in.bias", Dtype::F32, &[80]).fill(0x11);
     });

@@ -1,5 +1,5 @@
-//! A model of GPT-J-6B's size on the GPU at hand, a software driver included: that it loads, what it takes, and that its
-//! logits are those of the plain loops, which see one block at a time.
+//! A model of GPT-J-6B's size on the GPU at hand, a software driver included: that it loads, what it takes, and that
+//! its logits are those of the plain loops, which see one block at a time.
 //!
 //! ```text
 //! python tests/make_random_model.py /tmp/random-6b --preset 6b
@@ -18,8 +18,9 @@ use gptj::internals::reference::{self, BlockWeights, LayerCache};
 use gptj::internals::weights::Weights;
 use gptj::{Checkpoint, Config, LoadOptions, MemoryPlan, Model};
 
-/// Of the largest logit. A block's keys and values are rounded to f16, to 2^-11 of each or to 2^-10 where a driver rounds
-/// towards zero, and the stream passes through 28 blocks: the square root of 28 times 2^-10, twice for the MLP's answer.
+/// Of the largest logit. A block's keys and values are rounded to f16, to 2^-11 of each or to 2^-10 where a driver
+/// rounds towards zero, and the stream passes through 28 blocks: the square root of 28 times 2^-10, twice for the MLP's
+/// answer.
 const TOLERANCE: f32 = 1.0 / 96.0;
 
 /// Positions that are compared with the plain loops.

@@ -1,8 +1,8 @@
-//! Damaged files of every format, made at random from sound ones: whatever is in them, opening and reading them ends, in an
-//! error or not, without a panic and without taking long.
+//! Damaged files of every format, made at random from sound ones: whatever is in them, opening and reading them ends,
+//! in an error or not, without a panic and without taking long.
 //!
-//! `GPTJ_FUZZ_SECONDS` says how long each format takes; the default keeps CI short. Each run begins with another seed, which a
-//! failure names, with the file that it left; `GPTJ_FUZZ_SEED` begins with a given one.
+//! `GPTJ_FUZZ_SECONDS` says how long each format takes; the default keeps CI short. Each run begins with another seed,
+//! which a failure names, with the file that it left; `GPTJ_FUZZ_SEED` begins with a given one.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +15,8 @@ use gptj::{Checkpoint, Tokenizer};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-/// A sound model takes milliseconds; one that makes the most of its size may take a thousand times that, in a debug build.
+/// A sound model takes milliseconds; one that makes the most of its size may take a thousand times that, in a debug
+/// build.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Numbers that sizes, counts and offsets go wrong at.

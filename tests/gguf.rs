@@ -1,7 +1,7 @@
 //! GGUF, GGML and GGJT files: what is read from them, and what is said of those that are damaged.
 //!
-//! `tests/formats/make_gguf.py` has written the files, and says what is in them. Their numbers are compared with those of
-//! the `gguf` package, and those of a whole model with transformers'.
+//! `tests/formats/make_gguf.py` has written the files, and says what is in them. Their numbers are compared with those
+//! of the `gguf` package, and those of a whole model with transformers'.
 
 mod common;
 #[cfg(feature = "cli")]

@@ -2,8 +2,8 @@
 //!
 //! The GPU runs with every check of memory accesses in place, with and without native f16 and subgroups. Inputs are
 //! multiples of 1/64, so that f16 holds them exactly and what differs is the kernels' own arithmetic: sums in f32 in
-//! another order than the reference's (which sums in f64). A sum of n products of numbers below 1 is off by at most
-//! n * 2^-24 * (the sum of their absolute values), and in practice by the square root of that n; the tolerances below are
+//! another order than the reference's (which sums in f64). A sum of n products of numbers below 1 is off by at most n *
+//! 2^-24 * (the sum of their absolute values), and in practice by the square root of that n; the tolerances below are
 //! that bound for the largest n here, with the magnitude of the results in view.
 
 #[path = "kernels/attention.rs"]
@@ -36,8 +36,8 @@ const F16_ROUNDING: f32 = 1.0 / 1024.0;
 const N_ROWS: usize = 256;
 const N_SLOTS: usize = 2;
 
-/// Small models whose sizes have nothing in common with the kernels' groups, tiles and workgroups (70 is an odd number of
-/// groups of eight, which leaves the last slice of a tile half empty); the last has the real head shape.
+/// Small models whose sizes have nothing in common with the kernels' groups, tiles and workgroups (70 is an odd number
+/// of groups of eight, which leaves the last slice of a tile half empty); the last has the real head shape.
 fn configs() -> Vec<Config> {
     [(33, 3, 6, 70, 101), (40, 5, 8, 160, 1000), (512, 2, 64, 64, 160)]
         .map(|(n_embd, n_head, rotary_dim, n_inner, vocab_size)| Config {

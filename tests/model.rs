@@ -1,9 +1,9 @@
 //! Whole models against Hugging Face transformers, stage by stage, and the properties that every model must have.
 //!
-//! `tests/golden/README.md` says what the goldens are. Their weights are exact in f16 and the reference computed in f32,
-//! so that what may differ is the rounding of the cache's keys and values to f16 (2^-11 of a number, or 2^-10 where a
-//! driver rounds towards zero) and the order of f32 sums (some 2^-20). A block adds to the stream a mixture of rounded values
-//! and an MLP's answer to it, so a stage is compared to within [`TOLERANCE`] of its largest number.
+//! `tests/golden/README.md` says what the goldens are. Their weights are exact in f16 and the reference computed in
+//! f32, so that what may differ is the rounding of the cache's keys and values to f16 (2^-11 of a number, or 2^-10
+//! where a driver rounds towards zero) and the order of f32 sums (some 2^-20). A block adds to the stream a mixture of
+//! rounded values and an MLP's answer to it, so a stage is compared to within [`TOLERANCE`] of its largest number.
 
 mod common;
 
@@ -166,8 +166,8 @@ fn prefill_equals_one_by_one_and_chunks_are_invisible() {
     }
 }
 
-/// A prompt in tiles gives what it gives row by row, but for the rounding of activations to f16: 2^-11 for the inputs of
-/// eight products in a row, and that the roundings of a sum add up would be chance.
+/// A prompt in tiles gives what it gives row by row, but for the rounding of activations to f16: 2^-11 for the inputs
+/// of eight products in a row, and that the roundings of a sum add up would be chance.
 #[test]
 fn tiles_equal_rows() {
     let Some(gpu) = gpu() else { return };
@@ -194,8 +194,8 @@ fn slots_do_not_see_each_other() {
     assert_eq!(in_slot_2, alone);
 }
 
-/// A GPU with small bindings and buffers has the large matrices in parts, of which a launch takes two, and computes the same, bit by
-/// bit.
+/// A GPU with small bindings and buffers has the large matrices in parts, of which a launch takes two, and computes the
+/// same, bit by bit.
 #[test]
 fn small_bindings_change_nothing() {
     let Some(gpu) = gpu() else { return };

@@ -1,5 +1,5 @@
-//! PyTorch's checkpoints: those that it writes hold what the safetensors of the same model do, and those that nobody should
-//! open are refused.
+//! PyTorch's checkpoints: those that it writes hold what the safetensors of the same model do, and those that nobody
+//! should open are refused.
 //!
 //! `tests/formats/make_pytorch.py` wrote the sound ones, of the golden `odd_widths`. The others are put together here.
 

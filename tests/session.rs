@@ -23,8 +23,8 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::open(Path::new("models/shakespeare"), 1024).expect("a tokenizer").expect("it has one")
 }
 
-/// Texts of many lengths, from one token to more than a step takes row by row, and to more than a chunk; each with other
-/// options.
+/// Texts of many lengths, from one token to more than a step takes row by row, and to more than a chunk; each with
+/// other options.
 fn requests(count: usize) -> Vec<(Vec<u32>, GenerateOptions)> {
     let lengths = [1, 5, 33, 17, 90, 2, 300, 40];
     let request = |index: usize| {
@@ -126,8 +126,9 @@ fn a_sequence_is_what_it_is_alone() {
     assert!(steps < 20, "a step continues all of them: {steps} steps");
 }
 
-/// What makes that so: the logits of each of several feeds are those of the feed alone, to the bit, whichever kernels take
-/// it: prompts that share a step, prompts of more than a chunk, and single tokens; with products in tiles and without.
+/// What makes that so: the logits of each of several feeds are those of the feed alone, to the bit, whichever kernels
+/// take it: prompts that share a step, prompts of more than a chunk, and single tokens; with products in tiles and
+/// without.
 #[test]
 fn logits_of_feeds_are_those_of_it_alone() {
     let Some(gpu) = gpu() else { return };
@@ -156,8 +157,8 @@ fn logits_of_feeds_are_those_of_it_alone() {
     }
 }
 
-/// Where there are fewer slots than texts, those that end make room for those that wait, and a text may come at any time or
-/// be taken away.
+/// Where there are fewer slots than texts, those that end make room for those that wait, and a text may come at any
+/// time or be taken away.
 #[test]
 fn sequences_come_and_go() {
     let Some(gpu) = gpu() else { return };

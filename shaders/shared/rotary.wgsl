@@ -1,7 +1,8 @@
 // rotary: turns the pairs (2i, 2i + 1) of the first ROTARY_DIM dimensions of a head by an angle that grows with the
 // position (Su et al. 2021, arXiv:2104.09864). GPT-J's pairs are neighbours; the other dimensions pass.
 //
-// The angles come from a table made on the host: GPU sines are inexact for the large arguments that late positions have.
+// The angles come from a table made on the host: GPU sines are inexact for the large arguments that late positions
+// have.
 
 override ROTARY_DIM: u32;
 

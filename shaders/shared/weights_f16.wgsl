@@ -25,8 +25,8 @@ fn weight_chunk(panel: u32, group: u32, chunk: u32) -> Chunk {
     return weight_1[((panel - PANELS_0) * IN_GROUPS + group) * PANEL_FEATURES + chunk];
 }
 
-// The chunks of features 4 * i to 4 * i + 3 of a panel, which lies in this part. A part that is a constant where this is
-// called leaves no branch to take at each load.
+// The chunks of features 4 * i to 4 * i + 3 of a panel, which lies in this part. A part that is a constant where this
+// is called leaves no branch to take at each load.
 fn weight_chunks(part: u32, panel: u32, group: u32, i: u32) -> array<Chunk, 4> {
     if part == 0u {
         let index = (panel * IN_GROUPS + group) * PANEL_FEATURES + i;

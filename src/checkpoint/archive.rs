@@ -25,8 +25,8 @@ pub(super) fn open(bytes: &[u8]) -> Result<Archive<'_>, String> {
         .map_err(|error| format!("the archive's directory cannot be read, so it may have been cut off: {error}"))
 }
 
-/// All entries of an archive, in its order. They do not overlap, each has a name of its own, and what its own header says
-/// is what the directory says.
+/// All entries of an archive, in its order. They do not overlap, each has a name of its own, and what its own header
+/// says is what the directory says.
 pub(super) fn entries(archive: &mut Archive<'_>) -> Result<Vec<Entry>, String> {
     archive.validate_header_consistency().map_err(|error| format!("the archive contradicts itself: {error}"))?;
     (0..archive.len()).map(|index| entry(archive, index)).collect()

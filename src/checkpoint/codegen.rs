@@ -1,8 +1,8 @@
 //! CodeGen: GPT-J's tensors, but for q, k and v in one matrix.
 //!
 //! A CodeGen was trained in shares, each with some of the heads, and its `qkv_proj` is these shares one after another;
-//! within a share come the rows of q, then those of v, then those of k. Here they become GPT-J's three matrices. No number
-//! is moved for it: a row of q is found where it lies.
+//! within a share come the rows of q, then those of v, then those of k. Here they become GPT-J's three matrices. No
+//! number is moved for it: a row of q is found where it lies.
 
 use std::ops::Range;
 use std::path::Path;

@@ -51,8 +51,8 @@ impl MappedFile {
         if let Bytes::Mapped(map) = &self.bytes {
             assert!(range.end <= map.len(), "bytes are those of the file");
             let (offset, length) = (range.start, range.len());
-            // SAFETY: the range lies within the map; the map is read-only and backed by a file, so that a dropped page that is needed after all is
-            // read again. The advice may be refused, which costs memory and nothing else.
+            // SAFETY: the range lies within the map; the map is read-only and backed by a file, so that a dropped page
+            // that is needed after all is read again. The advice may be refused, which costs memory and nothing else.
             let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, length) };
         }
         #[cfg(not(unix))]

@@ -1,7 +1,7 @@
 //! LoRA adapters as PEFT saves them: for some matrices of the blocks, two small ones whose product is added to them.
 //!
-//! An adapter is checked against the model when it is added; its numbers are read when a matrix is. Several adapters of one
-//! matrix are one product of their matrices side by side, so that the sum is rounded once.
+//! An adapter is checked against the model when it is added; its numbers are read when a matrix is. Several adapters of
+//! one matrix are one product of their matrices side by side, so that the sum is rounded once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -92,8 +92,8 @@ impl Adapter {
 }
 
 impl Checkpoint {
-    /// Adds the PEFT adapter in `directory`, its effect multiplied by `scale`, to whatever is made of the checkpoint from
-    /// here on. [`Checkpoint::tensor`] still gives the tensors as they are.
+    /// Adds the PEFT adapter in `directory`, its effect multiplied by `scale`, to whatever is made of the checkpoint
+    /// from here on. [`Checkpoint::tensor`] still gives the tensors as they are.
     ///
     /// # Errors
     /// Where it is damaged, is not LoRA of the blocks' matrices alone, or does not fit the model.
@@ -154,8 +154,8 @@ impl LowRank {
     }
 }
 
-/// What of an `adapter_config.json` matters. Which matrices it is for, its tensors say; `fan_in_fan_out` means nothing for
-/// the linear layers of GPT-J.
+/// What of an `adapter_config.json` matters. Which matrices it is for, its tensors say; `fan_in_fan_out` means nothing
+/// for the linear layers of GPT-J.
 #[derive(Deserialize)]
 struct Settings {
     #[serde(skip)]
@@ -343,7 +343,8 @@ fn pairs(source: &dyn Source, settings: &Settings, scale: f32, config: &Config) 
     found.into_iter().map(pair).collect()
 }
 
-/// The matrix that a tensor is for, what PEFT calls its module, and whether it is the first (0) or the second (1) of its two.
+/// The matrix that a tensor is for, what PEFT calls its module, and whether it is the first (0) or the second (1) of
+/// its two.
 fn parse(name: &str) -> Option<(Target, &str, usize)> {
     let rest = name.strip_prefix("base_model.model.").unwrap_or(name);
     let rest = rest.strip_suffix(".weight")?;

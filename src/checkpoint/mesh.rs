@@ -1,10 +1,11 @@
 //! Checkpoints of mesh-transformer-jax, which trained GPT-J-6B, in their slim form, without the optimizer's state
 //! (<https://github.com/kingoflolz/mesh-transformer-jax>).
 //!
-//! A directory `step_N` has a directory `shard_I` for each core of the model, and that the files `0.npz`, `1.npz`, … with
-//! the core's arrays one after another. They have no names: their order is that of the model's parameters by name, in
-//! which `layer_10` comes before `layer_2`. A matrix has its inputs outermost, and each core has some of its outputs or some
-//! of its inputs. A bias of what all cores add up is the sum of all cores' biases; the embedding has such a one, too.
+//! A directory `step_N` has a directory `shard_I` for each core of the model, and that the files `0.npz`, `1.npz`, …
+//! with the core's arrays one after another. They have no names: their order is that of the model's parameters by name,
+//! in which `layer_10` comes before `layer_2`. A matrix has its inputs outermost, and each core has some of its outputs
+//! or some of its inputs. A bias of what all cores add up is the sum of all cores' biases; the embedding has such a
+//! one, too.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -68,10 +68,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or else `pytorch_model.bin`, either of
-    /// them whole or in shards. Or a slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has only this
-    /// one, where a missing `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one of these and
-    /// no other model. The `eos_token_id` of a `generation_config.json` wins over that of `config.json`.
+    /// Opens a Hugging Face model directory: `config.json`, and `model.safetensors` or else `pytorch_model.bin`, either
+    /// of them whole or in shards. Or a slim checkpoint of mesh-transformer-jax, `step_N` or the directory that has
+    /// only this one, where a missing `config.json` means GPT-J-6B. Or a GGUF or GGML file, or a directory that has one
+    /// of these and no other model. The `eos_token_id` of a `generation_config.json` wins over that of `config.json`.
     ///
     /// # Errors
     /// Where a file is missing or damaged, the configuration is not GPT-J's or CodeGen's, or the tensors do not fit it.
@@ -79,9 +79,9 @@ impl Checkpoint {
         Self::open_unchecked(path)?.checked()
     }
 
-    /// The same as a model of this class, whatever the configuration says of its own: tensors of another head are passed
-    /// over, and those of this one must be there. Where the configuration names no labels, a classification has two,
-    /// `LABEL_0` and `LABEL_1`.
+    /// The same as a model of this class, whatever the configuration says of its own: tensors of another head are
+    /// passed over, and those of this one must be there. Where the configuration names no labels, a classification has
+    /// two, `LABEL_0` and `LABEL_1`.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -200,8 +200,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody expected
-    /// shows here.
+    /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody
+    /// expected shows here.
     fn surplus(&self) -> Vec<String> {
         let known: HashSet<_> = TensorName::all(&self.config).iter().map(|name| name.in_file(self.prefix)).collect();
         let mut surplus: Vec<_> = self.sources.iter().flat_map(|source| source.names()).collect();

@@ -165,8 +165,8 @@ impl TensorName {
     }
 }
 
-/// Whether a tensor of this name is no parameter: the causal mask and its value, which older files have, and tables that
-/// follow from the configuration.
+/// Whether a tensor of this name is no parameter: the causal mask and its value, which older files have, and tables
+/// that follow from the configuration.
 pub(super) fn is_buffer(name: &str) -> bool {
     [".attn.bias", ".attn.masked_bias", ".attn.embed_positions", ".attn.causal_mask"]
         .iter()

@@ -1,8 +1,8 @@
 //! npz files: zip archives of arrays, as numpy's `savez` and `savez_compressed` write them
 //! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //!
-//! An array that is stored is read where it lies in the file. One that is deflated is inflated when it is first looked at,
-//! and forgotten when its end is released.
+//! An array that is stored is read where it lies in the file. One that is deflated is inflated when it is first looked
+//! at, and forgotten when its end is released.
 
 use std::io::Read;
 use std::ops::Range;

@@ -28,7 +28,8 @@ pub(super) fn is_in(directory: &Path) -> bool {
     [SINGLE, INDEX].iter().any(|name| directory.join(name).exists())
 }
 
-/// Opens `model.safetensors`, or all the shards that `model.safetensors.index.json` names; `None` where neither is here.
+/// Opens `model.safetensors`, or all the shards that `model.safetensors.index.json` names; `None` where neither is
+/// here.
 pub(super) fn open_directory(directory: &Path) -> Result<Option<Vec<Box<dyn Source>>>> {
     let open =
         |path: &Path| -> Result<Box<dyn Source>> { Ok(Box::new(SafetensorsFile::new(MappedFile::open(path)?)?)) };

@@ -28,8 +28,8 @@ impl Checkpoint {
     /// Opens a checkpoint as [`Checkpoint::open`] does, and reads it through.
     ///
     /// # Errors
-    /// Where a file is missing or damaged as a whole, or the configuration is not GPT-J's. What is wrong with a tensor is
-    /// no error but one of the problems.
+    /// Where a file is missing or damaged as a whole, or the configuration is not GPT-J's. What is wrong with a tensor
+    /// is no error but one of the problems.
     pub fn verify(path: &Path, progress: &mut impl FnMut(Progress)) -> Result<Verification> {
         Ok(Self::open_unchecked(path)?.read_through(progress))
     }

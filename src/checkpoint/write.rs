@@ -1,7 +1,7 @@
 //! From any checkpoint to a Hugging Face model directory, a block of numbers at a time.
 //!
-//! Everything is written to a directory beside the one that it is for, which gets its name once all of it is on disk: where
-//! something fails or the program ends, there is no half a model.
+//! Everything is written to a directory beside the one that it is for, which gets its name once all of it is on disk:
+//! where something fails or the program ends, there is no half a model.
 
 use std::cmp::Reverse;
 use std::fs::{self, File};
@@ -66,12 +66,12 @@ const COMPANIONS: [&str; 7] = [
 /// Numbers that are converted at a time.
 const BLOCK: usize = 1 << 20;
 
-/// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under the
-/// names that Hugging Face's class has for its tensors.
+/// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under
+/// the names that Hugging Face's class has for its tensors.
 ///
 /// # Errors
-/// Where `out` is neither new nor empty, a file cannot be written, or a number is not finite or cannot be held by the format
-/// that it is to have. Then nothing is left behind.
+/// Where `out` is neither new nor empty, a file cannot be written, or a number is not finite or cannot be held by the
+/// format that it is to have. Then nothing is left behind.
 pub fn write(
     checkpoint: &Checkpoint,
     out: &Path,

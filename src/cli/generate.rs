@@ -27,9 +27,9 @@ pub(crate) struct Generate {
     #[command(flatten)]
     prompt: Input,
 
-    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8}, where
-    /// options have the names that Hugging Face has for them, and stop, logit_bias and bad_words_ids take lists, objects and
-    /// token ids. Prints a JSON line for each, in their order.
+    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8},
+    /// where options have the names that Hugging Face has for them, and stop, logit_bias and bad_words_ids take lists,
+    /// objects and token ids. Prints a JSON line for each, in their order.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
     pub(super) prompts: Option<PathBuf>,
 

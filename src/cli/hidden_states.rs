@@ -14,8 +14,8 @@ use super::input::Input;
 use super::load::Source;
 use super::{keep_pipelines, print_json};
 
-/// Write what every layer makes of a text to a safetensors file: hidden_states.0 is the embedding, the last is after the
-/// final layer norm, as in transformers' output_hidden_states; each (tokens, n_embd), f32.
+/// Write what every layer makes of a text to a safetensors file: hidden_states.0 is the embedding, the last is after
+/// the final layer norm, as in transformers' output_hidden_states; each (tokens, n_embd), f32.
 #[derive(Args)]
 pub(crate) struct HiddenStates {
     #[command(flatten)]
@@ -28,7 +28,8 @@ pub(crate) struct HiddenStates {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
 
-    /// Write attentions.0 to attentions.(n_layer - 1) as well: how much each token looks at each; (n_head, tokens, tokens).
+    /// Write attentions.0 to attentions.(n_layer - 1) as well: how much each token looks at each; (n_head, tokens,
+    /// tokens).
     #[arg(long)]
     attentions: bool,
 

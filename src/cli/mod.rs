@@ -36,8 +36,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// tokenizer.json), GGUF or GGML files, or slim checkpoints of mesh-transformer-jax (step_383500). Without
 /// --model, a small model trained on Shakespeare, which is part of this program, is used.
 ///
-/// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory, or
-/// where GPTJ_CACHE_DIR says; nowhere if that is empty.
+/// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory,
+/// or where GPTJ_CACHE_DIR says; nowhere if that is empty.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -166,7 +166,8 @@ pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, 
 /// Adapters to merge into the model.
 #[derive(Args)]
 pub(crate) struct LoraArguments {
-    /// Merge a LoRA adapter, as PEFT saves it, into the model, its effect multiplied by SCALE; may be given more than once.
+    /// Merge a LoRA adapter, as PEFT saves it, into the model, its effect multiplied by SCALE; may be given more than
+    /// once.
     #[arg(long = "lora", value_name = "DIR[=SCALE]", value_parser = parse_lora)]
     adapters: Vec<(PathBuf, f32)>,
 }
@@ -188,8 +189,8 @@ fn parse_lora(text: &str) -> Result<(PathBuf, f32), std::convert::Infallible> {
     Ok((directory.into(), scale))
 }
 
-/// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the platform's
-/// directory for such things.
+/// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the
+/// platform's directory for such things.
 pub(crate) fn cache_dir() -> Option<PathBuf> {
     match std::env::var_os("GPTJ_CACHE_DIR") {
         Some(path) => (!path.is_empty()).then(|| path.into()),

@@ -33,8 +33,8 @@ pub(crate) struct PerplexityArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     context: Option<usize>,
 
-    /// Tokens from the start of one window to that of the next. The default is half a window, so that every token has that
-    /// much before it.
+    /// Tokens from the start of one window to that of the next. The default is half a window, so that every token has
+    /// that much before it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     stride: Option<usize>,
 

@@ -23,7 +23,8 @@ pub(crate) struct ScoreArguments {
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     top: usize,
 
-    /// Print one JSON object: tokens, logprobs (the first is null), top (for each token, id to logprob), sum, perplexity.
+    /// Print one JSON object: tokens, logprobs (the first is null), top (for each token, id to logprob), sum,
+    /// perplexity.
     #[arg(long)]
     json: bool,
 }

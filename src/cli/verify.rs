@@ -12,8 +12,8 @@ use super::{ModelArguments, gigabytes, print_json, progress_bar, show};
 
 /// Read a model through and report all that is wrong with it; needs no GPU.
 ///
-/// Every tensor must be there in the right shape, and every number finite and, in matrices, no larger than f16 can hold.
-/// Tokens must be within the vocabulary. The exit code is 1 where anything is wrong.
+/// Every tensor must be there in the right shape, and every number finite and, in matrices, no larger than f16 can
+/// hold. Tokens must be within the vocabulary. The exit code is 1 where anything is wrong.
 #[derive(Args)]
 pub(crate) struct Verify {
     /// The model. Without it, the built-in Shakespeare model.

@@ -67,17 +67,17 @@ pub(super) fn checksum(seed: u64, bytes: &[u8]) -> u64 {
 const JSON_LIMIT: u64 = 1 << 20;
 
 impl Gpu {
-    /// What [`Gpu::write_json`] last wrote under this name in [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir) for
-    /// the same adapter and driver; `None` where there is nothing of that form.
+    /// What [`Gpu::write_json`] last wrote under this name in [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir)
+    /// for the same adapter and driver; `None` where there is nothing of that form.
     #[doc(hidden)]
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let bytes = self.cache_dir()?.read(name, "json", JSON_LIMIT)?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Keeps `value` for later processes that open the same adapter with the same driver; does nothing where there is no
-    /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir). `name` is part of a file's name. What else the value depends
-    /// on, the kernels' version for one, belongs into it.
+    /// Keeps `value` for later processes that open the same adapter with the same driver; does nothing where there is
+    /// no [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir). `name` is part of a file's name. What else the value
+    /// depends on, the kernels' version for one, belongs into it.
     ///
     /// # Errors
     /// [`Error::Write`] where the file cannot be written.

@@ -28,9 +28,9 @@ pub struct GpuOptions {
     pub max_binding: u64,
     /// Pretend that no buffer may be larger than this, in bytes.
     pub max_buffer: u64,
-    /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a step,
-    /// nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a model; results
-    /// mean nothing, and larger ones than the inputs of a step cannot be read.
+    /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a
+    /// step, nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a
+    /// model; results mean nothing, and larger ones than the inputs of a step cannot be read.
     pub rehearsal: bool,
     /// Where to keep compiled pipelines and the like for the next process; nowhere by default. Drivers run what lies
     /// there, so nobody else must be able to write to it.
@@ -123,11 +123,12 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Works on a device that the application already has, beside whatever else runs there. The engine uses what features
-    /// and limits the device was created with; [`Gpu::descriptor`] says which are best, and wgpu's default limits suffice.
+    /// Works on a device that the application already has, beside whatever else runs there. The engine uses what
+    /// features and limits the device was created with; [`Gpu::descriptor`] says which are best, and wgpu's default
+    /// limits suffice.
     ///
-    /// The device stays the application's: its handlers of errors and of the device's loss are left alone. Memory that runs
-    /// out is an [`Error`] all the same.
+    /// The device stays the application's: its handlers of errors and of the device's loss are left alone. Memory that
+    /// runs out is an [`Error`] all the same.
     ///
     /// `options` may take features away; `options.selector` plays no part.
     ///
@@ -169,8 +170,8 @@ impl Gpu {
         Ok(Self::assemble(adapter, info, device, queue, options).await)
     }
 
-    /// What a device of this adapter should be created with so that the engine is at its best there. An application adds
-    /// the features and limits that it needs itself.
+    /// What a device of this adapter should be created with so that the engine is at its best there. An application
+    /// adds the features and limits that it needs itself.
     pub fn descriptor(adapter: &wgpu::Adapter, options: &GpuOptions) -> wgpu::DeviceDescriptor<'static> {
         let features = wanted_features(options) & adapter.features();
         wgpu::DeviceDescriptor {

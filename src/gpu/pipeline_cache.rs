@@ -1,7 +1,7 @@
 //! Compiled pipelines on disk, so that a later process need not compile them again.
 //!
-//! What is kept is the driver's own data. Drivers trust it, so a file counts only if its checksum holds and was made for
-//! this adapter and driver. Only Vulkan hands such data out; elsewhere nothing is kept.
+//! What is kept is the driver's own data. Drivers trust it, so a file counts only if its checksum holds and was made
+//! for this adapter and driver. Only Vulkan hands such data out; elsewhere nothing is kept.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -26,8 +26,8 @@ pub(super) struct PipelineCache {
 }
 
 impl PipelineCache {
-    /// A cache with what the directory holds for this adapter, if it holds anything; `None` where the driver has no such
-    /// caches.
+    /// A cache with what the directory holds for this adapter, if it holds anything; `None` where the driver has no
+    /// such caches.
     pub(super) async fn open(device: &wgpu::Device, adapter: &wgpu::AdapterInfo, directory: &CacheDir) -> Option<Self> {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -73,8 +73,8 @@ fn checked(file: &[u8], owner: u64) -> Option<&[u8]> {
 async fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data, fallback: true };
-    // SAFETY: `get_data` returned the data in an earlier run. That cannot be proven of a file: the checksum shows that no
-    // accident befell what `save` wrote for this adapter and driver, and wgpu and the driver compare the data's own
+    // SAFETY: `get_data` returned the data in an earlier run. That cannot be proven of a file: the checksum shows that
+    // no accident befell what `save` wrote for this adapter and driver, and wgpu and the driver compare the data's own
     // headers besides; forgery is left to the promise about the directory that `GpuOptions::cache_dir` asks for.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
     scope.pop().await.is_none().then_some(cache)
@@ -87,8 +87,8 @@ impl Gpu {
         self.pipeline_cache().is_some_and(|cache| cache.found)
     }
 
-    /// Writes the compiled pipelines to [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), if some are not there yet.
-    /// Does nothing where there is no such directory, or the driver hands its pipelines out to nobody.
+    /// Writes the compiled pipelines to [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), if some are not there
+    /// yet. Does nothing where there is no such directory, or the driver hands its pipelines out to nobody.
     ///
     /// # Errors
     /// [`Error::Write`](crate::Error::Write) where the file cannot be written. Nothing is lost but time.

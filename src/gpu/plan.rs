@@ -65,8 +65,8 @@ impl<'a> From<&'a super::tensor::Part> for Binding<'a> {
 }
 
 impl Dispatch {
-    /// Prepares `entry_point` of `shader`, in its version for a product, with its override constants, its buffers in the order of their binding
-    /// numbers, and its grid.
+    /// Prepares `entry_point` of `shader`, in its version for a product, with its override constants, its buffers in
+    /// the order of their binding numbers, and its grid.
     pub fn new(
         shaders: &Shaders,
         shader: (Shader, Product),

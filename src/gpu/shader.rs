@@ -1,8 +1,8 @@
 //! From WGSL files to pipelines.
 //!
 //! A shader is a file. Its only extension to WGSL is the line `#import name`, replaced once by the whole file of that
-//! name; where an import has several, the adapter and the way to multiply decide. Numbers come in as override constants when a
-//! pipeline is made.
+//! name; where an import has several, the adapter and the way to multiply decide. Numbers come in as override constants
+//! when a pipeline is made.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,8 +8,8 @@ use wgpu::util::StagingBelt;
 use super::{Gpu, Plan, StepSize, Tensor};
 use crate::error::{Error, Result};
 
-/// Memory through which small inputs travel to the GPU, used again once they have arrived. Whoever writes inputs has one
-/// of their own: what another is putting together meanwhile must not be cut short.
+/// Memory through which small inputs travel to the GPU, used again once they have arrived. Whoever writes inputs has
+/// one of their own: what another is putting together meanwhile must not be cut short.
 pub struct Staging(Arc<Mutex<StagingBelt>>);
 
 /// Room for the inputs of the largest step.
@@ -49,8 +49,8 @@ impl Submission {
         Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor), staging: None, read: None }
     }
 
-    /// Copies `bytes` to the start of `tensor` before anything that comes after. Until then they wait in `staging`, which is
-    /// the same for all writes of a submission.
+    /// Copies `bytes` to the start of `tensor` before anything that comes after. Until then they wait in `staging`,
+    /// which is the same for all writes of a submission.
     ///
     /// # Panics
     /// Where `bytes` are no multiple of four or do not fit.

@@ -15,11 +15,11 @@ const MANY_WORKGROUPS: usize = 4096;
 pub const NEEDLE: u32 = 0x5EED_0BAD;
 
 impl Kernels {
-    /// `weights[row, head, position]` = softmax(q · keys / sqrt(head_dim)) over the positions up to the row's own; what is
-    /// beyond is not written
+    /// `weights[row, head, position]` = softmax(q · keys / sqrt(head_dim)) over the positions up to the row's own; what
+    /// is beyond is not written
     ///
-    /// `step`: the rows; `activations`: (rows, [`Config::activation_width`](crate::Config::activation_width)), of which it
-    /// reads q; `cache`: as in [`Cache::layer`]; `weights`: (rows, n_head, [`Cache::room`]) flat, f32.
+    /// `step`: the rows; `activations`: (rows, [`Config::activation_width`](crate::Config::activation_width)), of which
+    /// it reads q; `cache`: as in [`Cache::layer`]; `weights`: (rows, n_head, [`Cache::room`]) flat, f32.
     pub fn attention_weights(
         &self,
         step: &Tensor,
@@ -65,7 +65,8 @@ impl Kernels {
     /// `values[row, i]` = a pseudo-random multiple of `scale` / 1024 between `-scale` and `scale`, which depends on
     /// nothing but the seed, the row and `i`
     ///
-    /// `seed`: one number; `values`: any rows, f16. A `scale` that is a power of two gives values that f16 holds exactly.
+    /// `seed`: one number; `values`: any rows, f16. A `scale` that is a power of two gives values that f16 holds
+    /// exactly.
     pub fn fill_random(&self, seed: &Tensor, scale: f32, values: &Tensor) -> Vec<Dispatch> {
         assert_eq!(values.format(), Format::F16, "fill_random fills f16");
         let launch = |part: &Part| {
@@ -82,8 +83,8 @@ impl Kernels {
         values.parts().iter().map(launch).collect()
     }
 
-    /// Reads all of `data` as fast as it can; `found[0]` becomes 1 where the exclusive or of some lane's 16-byte loads is
-    /// [`NEEDLE`] four times.
+    /// Reads all of `data` as fast as it can; `found[0]` becomes 1 where the exclusive or of some lane's 16-byte loads
+    /// is [`NEEDLE`] four times.
     ///
     /// `data`: any rows; `found`: one number.
     pub fn read_ceiling(&self, data: &Tensor, found: &Tensor) -> Vec<Dispatch> {

@@ -13,16 +13,17 @@ pub struct Stages {
     pub hidden_states: Vec<Vec<f32>>,
     /// The residual stream after the last block, before the final layer norm, which transformers does not show.
     pub last_block: Vec<f32>,
-    /// How much each token looked at each earlier one and at itself, by block: transformers' `attentions`. Each (n_head,
-    /// tokens, positions), where the positions of what the slot held before come first, and zero where a position comes
-    /// later than the token; none unless asked for. All of it is in memory: n_layer * n_head * tokens * positions * 4 bytes.
+    /// How much each token looked at each earlier one and at itself, by block: transformers' `attentions`. Each
+    /// (n_head, tokens, positions), where the positions of what the slot held before come first, and zero where a
+    /// position comes later than the token; none unless asked for. All of it is in memory: n_layer * n_head * tokens *
+    /// positions * 4 bytes.
     pub attentions: Vec<Vec<f32>>,
 }
 
 impl Model {
-    /// Appends `tokens` to a slot's sequence and shows `visit` the logits at each of them in turn, from the one of index
-    /// `first` on: [`Config::head_features`](crate::Config::head_features) numbers. Only a few rows of them are held at a
-    /// time.
+    /// Appends `tokens` to a slot's sequence and shows `visit` the logits at each of them in turn, from the one of
+    /// index `first` on: [`Config::head_features`](crate::Config::head_features) numbers. Only a few rows of them are
+    /// held at a time.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -70,8 +71,8 @@ impl Model {
         }
     }
 
-    /// Appends `tokens` to a slot's sequence and shows `visit` their last hidden states, after the final layer norm, some
-    /// rows of n_embd numbers at a time: transformers' `last_hidden_state`.
+    /// Appends `tokens` to a slot's sequence and shows `visit` their last hidden states, after the final layer norm,
+    /// some rows of n_embd numbers at a time: transformers' `last_hidden_state`.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -91,12 +92,12 @@ impl Model {
         Ok(())
     }
 
-    /// Appends `tokens` to a slot's sequence and returns what every layer made of them. For looking at, or for finding out
-    /// where two implementations part; a block at a time, so slow.
+    /// Appends `tokens` to a slot's sequence and returns what every layer made of them. For looking at, or for finding
+    /// out where two implementations part; a block at a time, so slow.
     ///
     /// # Errors
-    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold the attentions
-    /// of a few rows.
+    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold the
+    /// attentions of a few rows.
     pub async fn stages(&mut self, slot: usize, tokens: &[u32], attentions: bool) -> Result<Stages> {
         self.check_tokens(slot, tokens)?;
         self.ahead = None;
@@ -179,8 +180,8 @@ impl Look {
         Ok(Self { plans: (0..config.n_layer).map(record).collect(), weights })
     }
 
-    /// Adds the weights of some rows, whose block has just run, to `attentions`: (n_head, tokens, n_positions), of which the
-    /// tokens are the last positions.
+    /// Adds the weights of some rows, whose block has just run, to `attentions`: (n_head, tokens, n_positions), of
+    /// which the tokens are the last positions.
     async fn read(
         &self,
         model: &Model,

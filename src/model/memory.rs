@@ -89,9 +89,9 @@ impl MemoryPlan {
     /// The plan for the context that the options ask for, or else for the longest one that fits, up to the model's own.
     ///
     /// # Errors
-    /// [`Error::Config`] where the configuration is impossible; [`Error::Option`] where the context asked for is not one that
-    /// the model can have; [`Error::OutOfMemory`], with the
-    /// numbers and what can be done, where it does not fit.
+    /// [`Error::Config`] where the configuration is impossible; [`Error::Option`] where the context asked for is not
+    /// one that the model can have; [`Error::OutOfMemory`], with the numbers and what can be done, where it does not
+    /// fit.
     pub fn new(room: Room, config: &Config, options: &LoadOptions) -> Result<Self> {
         let config = &config.clone().checked(Path::new("the configuration"))?;
         options.check(config)?;

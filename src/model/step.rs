@@ -9,7 +9,8 @@ use crate::gpu::{Encoded, Format, StepSize, Submission, Submitted};
 use crate::kernels::{Row, StepHeader};
 use crate::regime::SPLIT_ROWS;
 
-/// Plans that are submitted early: the embedding and a few blocks, enough to keep the GPU busy while the rest is encoded.
+/// Plans that are submitted early: the embedding and a few blocks, enough to keep the GPU busy while the rest is
+/// encoded.
 const EARLY_PLANS: usize = 4;
 
 /// What is wanted of a step's outputs.
@@ -63,8 +64,8 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them;
-    /// [`Error::Option`] where there is no such slot, or one is fed twice; [`Error::Class`] where the model has no head for
-    /// it; [`Error::Numbers`] where what was to be compared is not finite; [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Option`] where there is no such slot, or one is fed twice; [`Error::Class`] where the model has no head
+    /// for it; [`Error::Numbers`] where what was to be compared is not finite; [`Error::Gpu`] where the GPU failed.
     pub async fn logits(&mut self, slot: usize, tokens: &[u32]) -> Result<Vec<f32>> {
         self.expect_head()?;
         let submitted = self.launch(slot, tokens, Wanted::Logits)?;
@@ -167,11 +168,11 @@ impl Model {
         submission.encode()
     }
 
-    /// Appends tokens to several slots' sequences and returns the logits that follow the last token of each. No slot may
-    /// be fed twice.
+    /// Appends tokens to several slots' sequences and returns the logits that follow the last token of each. No slot
+    /// may be fed twice.
     ///
-    /// Weights are read for many sequences at once, and there is no padding. What a sequence gives does not depend, to the
-    /// bit, on the others.
+    /// Weights are read for many sequences at once, and there is no padding. What a sequence gives does not depend, to
+    /// the bit, on the others.
     ///
     /// # Errors
     /// As [`Model::logits`].
@@ -182,7 +183,8 @@ impl Model {
         Ok(rows.into_iter().map(|row: Vec<f32>| row[..width].to_vec()).collect())
     }
 
-    /// The same for the most likely next token of each, the first of equals; `None` where the largest logit is not finite.
+    /// The same for the most likely next token of each, the first of equals; `None` where the largest logit is not
+    /// finite.
     ///
     /// # Errors
     /// As [`Model::logits`].

@@ -49,8 +49,8 @@ pub fn repetition_penalty(logits: &mut [f32], text: Text<'_>, penalty: f32) {
     }
 }
 
-/// `logit - presence` for each distinct generated token, and `- frequency` for each time that it was generated (OpenAI's
-/// API reference).
+/// `logit - presence` for each distinct generated token, and `- frequency` for each time that it was generated
+/// (OpenAI's API reference).
 pub fn presence_and_frequency_penalty(logits: &mut [f32], text: Text<'_>, presence: f32, frequency: f32) {
     if presence == 0.0 && frequency == 0.0 {
         return;
@@ -125,7 +125,8 @@ fn force(logits: &mut [f32], token: u32) {
 }
 
 /// After `start` generated tokens, makes the end of the text likelier with each: `logit + |logit| * (factor^n - 1)`,
-/// where `n` counts the tokens since. A text that must not end yet still does not, where transformers' formula has no value.
+/// where `n` counts the tokens since. A text that must not end yet still does not, where transformers' formula has no
+/// value.
 pub fn exponential_decay_length_penalty(logits: &mut [f32], text: Text<'_>, penalty: Option<(usize, f32)>) {
     let Some((start, factor)) = penalty else { return };
     let Some(since) = text.generated().len().checked_sub(start).filter(|&since| since > 0) else { return };
@@ -144,7 +145,8 @@ pub fn suppress_tokens(logits: &mut [f32], tokens: &[u32]) {
     rule_out(logits, tokens);
 }
 
-/// Rules out tokens as the first generated one, or as the second where the first was forced after a prompt of one token.
+/// Rules out tokens as the first generated one, or as the second where the first was forced after a prompt of one
+/// token.
 pub fn begin_suppress_tokens(logits: &mut [f32], text: Text<'_>, tokens: &[u32], forced_bos: bool) {
     let is_forced = forced_bos && text.prompt_length <= 1;
     if text.tokens.len() == text.prompt_length + usize::from(is_forced) {
@@ -161,8 +163,8 @@ fn rule_out(logits: &mut [f32], tokens: &[u32]) {
     }
 }
 
-/// `logit / temperature`. Where a quotient would not be a number, all are taken relative to the largest, which changes no
-/// probability.
+/// `logit / temperature`. Where a quotient would not be a number, all are taken relative to the largest, which changes
+/// no probability.
 pub fn temperature(logits: &mut [f32], temperature: f32) {
     if temperature == 1.0 {
         return;
@@ -245,8 +247,8 @@ pub fn typical_p(logits: &mut [f32], mass: f32) {
     }
 }
 
-/// Rules out what is less likely than `epsilon`, but for the most likely token; 0 rules out nothing (Hewitt et al. 2022,
-/// arXiv:2210.15191).
+/// Rules out what is less likely than `epsilon`, but for the most likely token; 0 rules out nothing (Hewitt et al.
+/// 2022, arXiv:2210.15191).
 pub fn epsilon_cutoff(logits: &mut [f32], epsilon: f32) {
     if epsilon > 0.0 {
         let candidates = candidates(logits);
@@ -254,8 +256,8 @@ pub fn epsilon_cutoff(logits: &mut [f32], epsilon: f32) {
     }
 }
 
-/// Rules out what is less likely than `epsilon` and than `sqrt(epsilon) * exp(-entropy)`, but for the most likely token;
-/// 0 rules out nothing (Hewitt et al. 2022, arXiv:2210.15191).
+/// Rules out what is less likely than `epsilon` and than `sqrt(epsilon) * exp(-entropy)`, but for the most likely
+/// token; 0 rules out nothing (Hewitt et al. 2022, arXiv:2210.15191).
 pub fn eta_cutoff(logits: &mut [f32], epsilon: f32) {
     if epsilon > 0.0 {
         let candidates = candidates(logits);

@@ -78,7 +78,8 @@ fn spell(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<Vec<String>, us
         .collect()
 }
 
-/// GPT-2's letters for the 256 bytes: printable ones stand for themselves, the others for what follows the last of them.
+/// GPT-2's letters for the 256 bytes: printable ones stand for themselves, the others for what follows the last of
+/// them.
 fn alphabet() -> [char; 256] {
     let mut others = '\u{100}'..;
     std::array::from_fn(|byte| match u8::try_from(byte) {

@@ -1,5 +1,5 @@
-//! Pickles that nobody should read: those that ask for code to be executed, those that make no sense, and tensors that are
-//! not where they say.
+//! Pickles that nobody should read: those that ask for code to be executed, those that make no sense, and tensors that
+//! are not where they say.
 
 use tempfile::TempDir;
 

@@ -1,7 +1,7 @@
 //! `cargo xtask gpu-report`: tests and measurements of a machine with a GPU, which needs neither Rust nor a network.
 //!
-//! Here, `pack` fills a folder with all that is needed. There, `sh run.sh` has this same program take the steps, each in
-//! a process of its own, and write the results; a step that fails costs only itself. `--render` turns results into
+//! Here, `pack` fills a folder with all that is needed. There, `sh run.sh` has this same program take the steps, each
+//! in a process of its own, and write the results; a step that fails costs only itself. `--render` turns results into
 //! something to read, there at once and here again whenever that changes.
 
 mod pack;

@@ -1,10 +1,10 @@
 //! `cargo xtask tint`: the opinion of a second WGSL compiler.
 //!
-//! The engine compiles its shaders with naga. Chrome's compiler, Tint, reads the standard more strictly in places, above
-//! all where control flow must be uniform, and what both accept is likely to be WGSL. Tint comes in Dawn, Chrome's
-//! WebGPU, as a package for Node.js. Its null back end compiles and validates as Chrome does but hands nothing to a
-//! driver, so on any machine it has every feature, f16 and subgroups among them, and exactly WebGPU's default limits;
-//! a browser has what its adapter has.
+//! The engine compiles its shaders with naga. Chrome's compiler, Tint, reads the standard more strictly in places,
+//! above all where control flow must be uniform, and what both accept is likely to be WGSL. Tint comes in Dawn,
+//! Chrome's WebGPU, as a package for Node.js. Its null back end compiles and validates as Chrome does but hands nothing
+//! to a driver, so on any machine it has every feature, f16 and subgroups among them, and exactly WebGPU's default
+//! limits; a browser has what its adapter has.
 //!
 //! The work is done in `tint.mjs`; this file fetches what it needs.
 

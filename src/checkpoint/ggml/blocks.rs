@@ -96,9 +96,9 @@ impl fmt::Display for ElementType {
 /// Elements of a block.
 pub(super) const BLOCK: usize = 32;
 
-/// A block's layout: a scale d and, in those that end in 1, a minimum m, both f16; in those of five bits, the fifth bits
-/// of all elements; then the integers q. An element is `d * q`, with an offset that makes the unsigned ones signed, or
-/// `d * q + m`.
+/// A block's layout: a scale d and, in those that end in 1, a minimum m, both f16; in those of five bits, the fifth
+/// bits of all elements; then the integers q. An element is `d * q`, with an offset that makes the unsigned ones
+/// signed, or `d * q + m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockFormat {
     Q4_0,
@@ -165,8 +165,8 @@ fn fifth_bits(block: &[u8], at: usize) -> impl Fn(usize) -> u8 {
     move |i| ((bits >> i & 1) << 4) as u8
 }
 
-/// The four low bits of each element: a block's last 16 bytes have those of the first half in their lower nibbles, those
-/// of the second half in their upper ones.
+/// The four low bits of each element: a block's last 16 bytes have those of the first half in their lower nibbles,
+/// those of the second half in their upper ones.
 fn nibbles<const BYTES: usize>(block: &[u8; BYTES], mut each: impl FnMut(usize, u8)) {
     for (i, byte) in block[BYTES - BLOCK / 2..].iter().enumerate() {
         each(i, byte & 15);

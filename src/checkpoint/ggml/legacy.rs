@@ -1,7 +1,7 @@
 //! The formats before GGUF: GGML, which has no version, and GGJT (its aligned and versioned successor).
 //!
-//! Both hold seven numbers that describe a GPT-J, the bytes of each token without merges, so that no text can be tokenized
-//! with them, and tensors under the names that Hugging Face has for them, each after its own header.
+//! Both hold seven numbers that describe a GPT-J, the bytes of each token without merges, so that no text can be
+//! tokenized with them, and tensors under the names that Hugging Face has for them, each after its own header.
 
 use std::path::Path;
 

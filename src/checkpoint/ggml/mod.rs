@@ -1,5 +1,5 @@
-//! Files of GGML's kind, each a whole model: GGUF (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), and the
-//! formats before it.
+//! Files of GGML's kind, each a whole model: GGUF (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>), and
+//! the formats before it.
 //!
 //! They are known by the four bytes that they begin with, whatever their names are.
 

@@ -38,7 +38,8 @@ pub(super) fn is_in(directory: &Path) -> bool {
     directory.join(INDEX).exists() || (single.exists() && !super::ggml::is_one(&single))
 }
 
-/// Opens `pytorch_model.bin`, or all the shards that `pytorch_model.bin.index.json` names; `None` where neither is here.
+/// Opens `pytorch_model.bin`, or all the shards that `pytorch_model.bin.index.json` names; `None` where neither is
+/// here.
 pub(super) fn open_directory(directory: &Path) -> Result<Option<Vec<Box<dyn Source>>>> {
     let open = |path: &Path| -> Result<Box<dyn Source>> { Ok(Box::new(PytorchFile::new(MappedFile::open(path)?)?)) };
     let single = directory.join(SINGLE);

@@ -1,15 +1,16 @@
 //! Reads pickles, the language in which PyTorch says what a file holds, without executing anything.
 //!
 //! A pickle is a program for a stack machine that may call any function that Python has. Checkpoints need some of its
-//! instructions and a handful of functions, whose results are built here as plain values; a pickle that asks for anything
-//! else is refused, with the name of what it asked for. The values lie in one list and refer to each other by their place in
-//! it. So nothing recurses, and a value that contains itself does no harm.
+//! instructions and a handful of functions, whose results are built here as plain values; a pickle that asks for
+//! anything else is refused, with the name of what it asked for. The values lie in one list and refer to each other by
+//! their place in it. So nothing recurses, and a value that contains itself does no harm.
 
 use std::collections::HashMap;
 
 use super::tensor::Kind;
 
-/// Instructions of a pickle. A checkpoint of GPT-J-6B has some 10,000, its optimiser's state perhaps three times as many.
+/// Instructions of a pickle. A checkpoint of GPT-J-6B has some 10,000, its optimiser's state perhaps three times as
+/// many.
 const MAX_INSTRUCTIONS: usize = 1 << 20;
 
 /// Bytes of a text; longer ones are no names, and nothing else is looked at.

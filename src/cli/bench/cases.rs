@@ -190,8 +190,8 @@ fn layer_norm_outputs(config: &Config, n_rows: usize) -> Case {
     })
 }
 
-/// Sums of up to 20,480 products that amount to about 1, each addition off by up to 2^-24 of it. The products are exact:
-/// f16 holds the inputs.
+/// Sums of up to 20,480 products that amount to about 1, each addition off by up to 2^-24 of it. The products are
+/// exact: f16 holds the inputs.
 const SUM: f32 = 3e-4;
 
 /// Numbers below 4, rounded to f16 in either direction.
@@ -210,8 +210,8 @@ fn product(
     Case { product: Some(regime.product), ..Case::new(kernel, shape_name(shape), n_rows, make) }
 }
 
-/// Some rows of `input`, each `width` wide, times some features of the matrix that was filled from `seed`: row, feature,
-/// sum. Rows begin with the inputs.
+/// Some rows of `input`, each `width` wide, times some features of the matrix that was filled from `seed`: row,
+/// feature, sum. Rows begin with the inputs.
 fn sums(
     (input, width): (&[f32], usize),
     (seed, inputs): (u32, usize),

@@ -21,8 +21,9 @@ use crate::cli::{keep_pipelines, print_json};
 
 /// Check every kernel of the forward pass against a plain computation, then time it.
 ///
-/// Rates, of the median time of some runs, are shown beside what this device reaches at its fastest, before or after them,
-/// when it does nothing but read or nothing but multiply and add. A kernel that computes wrong numbers is not timed and ends the run with exit code 1.
+/// Rates, of the median time of some runs, are shown beside what this device reaches at its fastest, before or after
+/// them, when it does nothing but read or nothing but multiply and add. A kernel that computes wrong numbers is not
+/// timed and ends the run with exit code 1.
 #[derive(Args)]
 pub(crate) struct Kernels {
     /// Only the cases whose names contain this.
@@ -38,8 +39,8 @@ pub(crate) struct Kernels {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: Option<Vec<u32>>,
 
-    /// Find the fastest shape of the products with few rows, and keep it for later runs of `gptj generate` and `gptj bench`
-    /// on this GPU.
+    /// Find the fastest shape of the products with few rows, and keep it for later runs of `gptj generate` and `gptj
+    /// bench` on this GPU.
     #[arg(long, conflicts_with_all = ["filter", "rows", "plot", "compare"])]
     tune: bool,
 

@@ -1,6 +1,6 @@
-//! The picture of a run: how fast each kernel computes against how much it computes for each byte that it moves, under two
-//! lines that the device's own ceilings draw. Only products on matrix units can be above the level one, and what finds its
-//! data in a cache above the sloping one.
+//! The picture of a run: how fast each kernel computes against how much it computes for each byte that it moves, under
+//! two lines that the device's own ceilings draw. Only products on matrix units can be above the level one, and what
+//! finds its data in a cache above the sloping one.
 
 use anyhow::anyhow;
 use plotters::prelude::*;

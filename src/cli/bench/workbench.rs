@@ -314,8 +314,8 @@ pub(super) fn in_panel(feature: usize, input: usize) -> usize {
     8 * (input / 8 * 32 + 8 * (feature % 4) + feature % 32 / 4) + input % 8
 }
 
-/// Indices below `size` among which every kind of tile has some: both sides of each power of two, where any tile's border
-/// is, the odd thirds, and the last.
+/// Indices below `size` among which every kind of tile has some: both sides of each power of two, where any tile's
+/// border is, the odd thirds, and the last.
 pub(super) fn sample(size: usize) -> Vec<usize> {
     let powers = (0..usize::BITS).map(|bit| 1usize << bit).take_while(|&power| power < size);
     let mut indices: Vec<_> = powers.flat_map(|power| [power - 1, power]).collect();

@@ -33,8 +33,8 @@ const MAIN_LOOP: [&str; 10] =
 /// The columns in which a kernel may not get worse, and whether more is worse.
 const WATCHED: [(&str, bool); 4] = [("VGPRs", true), ("waves", false), ("code bytes", true), ("instructions", true)];
 
-/// What part of a figure is noise: cooperative kernels come out a few instructions longer or shorter from one run of the
-/// compiler to the next.
+/// What part of a figure is noise: cooperative kernels come out a few instructions longer or shorter from one run of
+/// the compiler to the next.
 const NOISE: u64 = 20;
 
 #[derive(Default)]
