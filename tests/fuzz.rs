@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gptj::checkpoint::TensorName;
-use gptj::{Checkpoint, Tokenizer};
+use gptj::{Checkpoint, Class, Tokenizer};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -26,8 +26,8 @@ const INTERESTING: [u64; 12] =
 /// What pickles are made of.
 const INSTRUCTIONS: &[u8] = b"(tRbQsuae}])q.hrjcXKJM\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95";
 
-/// Damages one of `files` of the model in `directory` again and again.
-fn fuzz(directory: &Path, files: &[&str], read: impl Fn(&Path)) {
+/// Damages one of `files` of the model in `directory` again and again; `read` says whether a model is sound.
+fn fuzz(directory: &Path, files: &[&str], read: impl Fn(&Path) -> bool) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = Duration::from_secs(number("GPTJ_FUZZ_SECONDS").unwrap_or(5));
     let first = number("GPTJ_FUZZ_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
@@ -37,7 +37,7 @@ fn fuzz(directory: &Path, files: &[&str], read: impl Fn(&Path)) {
         .iter()
         .map(|file| (copy.path().join(file), fs::read(directory.join(file)).expect("the corpus is there")))
         .collect();
-    read(copy.path());
+    assert!(read(copy.path()), "{} is sound before it is damaged", directory.display());
 
     let start = Instant::now();
     let mut cases = 0;
@@ -110,15 +110,22 @@ fn damage(sound: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
     bytes
 }
 
-/// Opens a model and reads every number of it.
-fn read_model(path: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(path) else { return };
-    for name in TensorName::all(checkpoint.config()) {
-        if let Ok(view) = checkpoint.tensor(name) {
-            _ = view.to_f32();
-        }
+/// Opens a model as any class and reads every number of it. Whether all of it is sound.
+fn read_model(path: &Path) -> bool {
+    for class in [Class::Model, Class::SequenceClassification, Class::QuestionAnswering] {
+        _ = Checkpoint::open_as(path, class);
     }
-    _ = Tokenizer::open(path, checkpoint.config().vocab_size);
+    let Ok(checkpoint) = Checkpoint::open(path) else { return false };
+    let read = |name| checkpoint.tensor(name).and_then(|view| view.to_f32()).is_ok();
+    let tensors: Vec<bool> = TensorName::all(checkpoint.config()).into_iter().map(read).collect();
+    Tokenizer::open(path, checkpoint.config().vocab_size).is_ok() && tensors.into_iter().all(|sound| sound)
+}
+
+/// Opens a tokenizer, and tokenizes something.
+fn read_tokenizer(path: &Path, vocab_size: usize) -> bool {
+    let Ok(Some(tokenizer)) = Tokenizer::open(path, vocab_size) else { return false };
+    let ids = tokenizer.encode("To be, or  not to be:\n<|endoftext|> 42 é").unwrap_or_default();
+    !ids.is_empty() && tokenizer.decode(&ids).is_ok()
 }
 
 /// A model directory of the one file of `file` and a configuration from a golden.
@@ -166,8 +173,8 @@ fn ggml_files() {
         fs::copy(Path::new("tests/formats/gguf").join(file), directory.path().join(name)).expect("the corpus is there");
     }
     fuzz(directory.path(), &["old.bin", "ggjt.bin"], |path| {
-        read_model(&path.join("old.bin"));
-        read_model(&path.join("ggjt.bin"));
+        let [old, ggjt] = ["old.bin", "ggjt.bin"].map(|name| read_model(&path.join(name)));
+        old && ggjt
     });
 }
 
@@ -191,7 +198,7 @@ fn codegen() {
 #[test]
 fn tokenizers() {
     let directory = Path::new("tests/formats/codegen/tokenizer");
-    fuzz(directory, &["tokenizer.json"], |path| _ = Tokenizer::open(path, 51_200));
+    fuzz(directory, &["tokenizer.json"], |path| read_tokenizer(path, 51_200));
 }
 
 /// Each byte of where a file says what it is, wrong in several ways, one at a time.
@@ -201,12 +208,14 @@ fn no_wrong_byte_makes_the_library_panic() {
     copy_all(Path::new("tests/golden/narrow_mlp"), model.path());
     // Of the weights: the header, the metadata and the first three tensors.
     for (file, length) in [("config.json", usize::MAX), ("model.safetensors", 400)] {
-        wrong_bytes(&model.path().join(file), length, || read_model(model.path()));
+        wrong_bytes(&model.path().join(file), length, || _ = read_model(model.path()));
     }
     let tokenizer = tempfile::tempdir().expect("a temporary directory");
     fs::copy("models/shakespeare/tokenizer.json", tokenizer.path().join("tokenizer.json")).expect("a copy");
     // All before the vocabulary.
-    wrong_bytes(&tokenizer.path().join("tokenizer.json"), 900, || _ = Tokenizer::open(tokenizer.path(), 1024));
+    wrong_bytes(&tokenizer.path().join("tokenizer.json"), 900, || {
+        read_tokenizer(tokenizer.path(), 1024);
+    });
 }
 
 fn wrong_bytes(path: &Path, length: usize, open: impl Fn()) {
@@ -227,6 +236,6 @@ fn wrong_bytes(path: &Path, length: usize, open: impl Fn()) {
 fn adapters() {
     let checkpoint = || Checkpoint::open(Path::new("tests/golden/narrow_mlp")).expect("the golden");
     fuzz(Path::new("tests/formats/lora/all"), &["adapter_config.json", "adapter_model.safetensors"], |path| {
-        _ = checkpoint().add_adapter(path, 1.0);
+        checkpoint().add_adapter(path, 1.0).is_ok()
     });
 }
