@@ -51,6 +51,10 @@ impl GenerateOptions {
         if tokenizer.is_none() && !self.stop.is_empty() {
             return Err(Error::option("stop", "the model has no tokenizer to find a stop string with"));
         }
+        if let Some(token) = self.eos_token_ids.iter().flatten().find(|&&token| token as usize >= config.vocab_size) {
+            let reason = format!("token {token} is not in the vocabulary of {} tokens", config.vocab_size);
+            return Err(Error::option("eos_token_id", reason));
+        }
         self.sampling.check(config)
     }
 

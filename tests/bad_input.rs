@@ -450,7 +450,7 @@ fn a_missing_gpu_is_answered_with_a_list() {
     }
     let mut command = gptj(&["generate", "--prompt-tokens", "1"]);
     command.env("WGPU_ADAPTER_NAME", "Abacus 9000");
-    assert_refused("WGPU_ADAPTER_NAME", &mut command, 1, &["no GPU whose name contains WGPU_ADAPTER_NAME", &list]);
+    assert_refused("WGPU_ADAPTER_NAME", &mut command, 1, &["as WGPU_ADAPTER_NAME has it", &list]);
 }
 
 /// The sound model with a width of 1024, and a context so long that a block's keys take 2^31 bytes, which is more than

@@ -161,6 +161,15 @@ fn embed_and_hidden_states_agree() {
         assert_close(name, &floats(&got, name), &floats(&want, name), 0.02, 0.0);
     }
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1, "nothing else is left");
+    #[cfg(unix)]
+    {
+        // What is no regular file stays what it is.
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&out, &link).expect("a link");
+        std::fs::write(&out, "old").expect("a file");
+        run(&mut gptj(&["hidden-states", "--tokens", "1", "--out", link.to_str().expect("a name")]));
+        assert!(link.is_symlink() && std::fs::read(&out).expect("the file").len() > 1000);
+    }
     // Any class has hidden states.
     let (line, _) = run(&mut gptj(&["hidden-states", "--text", "To be", "--out", out_argument]));
     assert!(line.contains("5 tensors of 2 tokens"), "{line}");
@@ -242,6 +251,29 @@ fn json_lines_have_options_of_their_own() {
     }
 }
 
+/// A text that cannot go on is told in its place, the others go on, and the program says so at its end.
+#[test]
+fn one_failing_text_costs_only_itself() {
+    let Some(_gpu) = gpu() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("prompts.jsonl");
+    let everything: Vec<u32> = (0..1024).collect();
+    let lines = [json!({"prompt": "a"}), json!({"prompt": "b", "suppress_tokens": everything}), json!({"prompt": "c"})];
+    // With the mark that Windows' editors put before a text.
+    let text = format!("\u{FEFF}{}\n{}\n{}\n", lines[0], lines[1], lines[2]);
+    std::fs::write(&path, text).expect("a file");
+    let arguments = ["generate", "--prompts", path.to_str().expect("a name"), "-n", "4", "--seed", "1"];
+    let output = gptj(&arguments).assert().code(1).get_output().clone();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    assert!(lines[1]["error"].as_str().is_some_and(|error| error.contains("rule out every token")), "{out}");
+    for line in [&lines[0], &lines[2]] {
+        assert_eq!(line["tokens"].as_array().map(Vec::len), Some(4), "{out}");
+    }
+    assert!(err.contains("1 of 3 texts failed; line 2 of"), "{err}");
+}
+
 #[test]
 fn a_prompt_is_continued_several_times() {
     let Some(_gpu) = gpu() else { return };
@@ -304,6 +336,10 @@ fn arguments_at_fault_are_named() {
         (&["generate", "--prompts", &file("g", "{\"prompt\": \"a\", \"top_p\": 3}")], 2, &["line 1 of", "top_p: 3"]),
         (&["generate", "--prompts", "x", "--text", "y"], 2, &["cannot be used with"]),
         (&["generate", "--text", "a", "--num-return-sequences", "0"], 2, &["num_return_sequences: 0 texts"]),
+        (&["generate", "--text", "a", "--num-return-sequences", "100000000"], 2, &["from 1 to 100000"]),
+        (&["generate", "--text", "a", "--batch", "0"], 2, &["0 is not in 1..=1024"]),
+        (&["generate", "--text", "a", "--scores"], 2, &["scores: they are told in JSON only"]),
+        (&["generate", "--text", "a", "--eos-token-id", "5000"], 2, &["eos_token_id: token 5000"]),
         (&["generate", "--text", "a b c", "--max-length", "2"], 2, &["max_length: 2 leaves no room"]),
         (&["generate", "--text", "a", "--logit-bias", "x"], 2, &["must be a token id and a number"]),
         (&["generate", "--text", "a", "--exponential-decay-length-penalty", "5"], 2, &["must be a number of tokens"]),

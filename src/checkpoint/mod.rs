@@ -165,7 +165,8 @@ impl Checkpoint {
         }
         let names: Vec<_> = missing.iter().map(|name| name.in_file(self.prefix)).collect();
         let mut reason = format!("{} of the model's tensors are missing: {}", missing.len(), list(&names));
-        if missing.iter().all(|name| name.is_of_head()) {
+        let head = TensorName::all(&self.config).into_iter().filter(|name| name.is_of_head());
+        if missing == head.collect::<Vec<_>>() {
             reason += &format!("; they are the head of a {}, which this model is not", self.config.class);
         }
         // A prefix or a name that nobody expected shows here.

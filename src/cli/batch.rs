@@ -41,6 +41,9 @@ impl Job {
 /// Texts that are continued at a time, where nothing else is said: as many as a step takes without splitting up.
 const BATCH: usize = 32;
 
+/// Texts of a run at most; all of them are in memory.
+const MOST_TEXTS: usize = 100_000;
+
 /// Reads a file of prompts: JSON lines if it begins like one, and else a prompt a line. Empty lines are passed over.
 pub(super) fn read(
     path: &Path,
@@ -129,8 +132,8 @@ fn texts(
     let (mut texts, mut sequences) = (Vec::new(), Vec::new());
     for (index_of_job, job) in jobs.iter().enumerate() {
         let returns = job.returns.unwrap_or(arguments.num_return_sequences);
-        if returns == 0 {
-            let reason = "0 texts were asked for; ask for at least 1".to_owned();
+        if returns == 0 || returns > MOST_TEXTS - texts.len().min(MOST_TEXTS) {
+            let reason = format!("{returns} texts were asked for; there can be from 1 to {MOST_TEXTS} in all");
             let error = Error::Option { name: "num_return_sequences", reason };
             return Err(error).with_context(|| job.place.clone());
         }
@@ -207,7 +210,7 @@ fn load_options(arguments: &Generate, config: &Config, gpu: &Gpu, sequences: &[S
     let context = arguments.context.context.or(Some(longest));
     let options = |n_slots| LoadOptions { n_slots, context, ..LoadOptions::default() };
     if let Some(n_slots) = arguments.batch {
-        return options(n_slots);
+        return options(n_slots.into());
     }
     let fits = |n_slots: &usize| MemoryPlan::new(gpu.into(), config, &options(*n_slots)).is_ok();
     match (1..=sequences.len().min(BATCH)).rev().find(fits) {

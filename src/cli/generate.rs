@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use gptj::internals::weights::Weights;
-use gptj::{Class, FinishReason, GenerateOptions, Generation, LoadOptions, Selector, Sequence};
+use gptj::{Class, Error, FinishReason, GenerateOptions, Generation, LoadOptions, Selector, Sequence};
 use serde_json::json;
 
 use super::batch;
@@ -39,7 +39,8 @@ pub(crate) struct Generate {
 
     /// Continue at most so many texts at a time. The default is as many as the GPU has room for, up to 32.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(super) batch: Option<usize>,
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) batch: Option<u16>,
 
     #[command(flatten, next_help_heading = "Sampling")]
     pub(super) sampling: SamplingArguments,
@@ -47,7 +48,7 @@ pub(crate) struct Generate {
     #[command(flatten)]
     pub(super) context: ContextArgument,
 
-    /// Tell the log-probability of each token, too, in JSON.
+    /// Tell the log-probability of each token among those that it was chosen from, after all options took effect, in JSON.
     #[arg(long)]
     scores: bool,
 
@@ -64,6 +65,10 @@ pub(crate) async fn run(arguments: &Generate, gpu: &Selector, program_start: Ins
     let options = arguments.sampling.options(tokenizer, &arguments.source.model)?;
     let options = GenerateOptions { scores: arguments.scores, ..options };
     options.check(config, tokenizer)?;
+    if arguments.scores && !arguments.json && arguments.prompts.is_none() {
+        let reason = "they are told in JSON only; add --json".to_owned();
+        return Err(Error::Option { name: "scores", reason }.into());
+    }
     if arguments.prompts.is_some() || arguments.num_return_sequences != 1 {
         let jobs = match &arguments.prompts {
             Some(path) => batch::read(path, &opened, &arguments.source.model, &options)?,

@@ -70,13 +70,22 @@ fn tensors<'a>(stages: &'a Stages, config: &Config, n_tokens: usize) -> Vec<(Str
     hidden.chain(attentions).collect()
 }
 
-/// Writes the file under another name and renames it, so that there is never half of it.
+/// Writes the file under another name and renames it, so that there is never half of it. What is no regular file, as a
+/// device or a link, is written through and stays what it is.
 fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
+    let tensors = || tensors.iter().map(|(name, tensor)| (name, tensor));
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let bytes = safetensors::serialize(tensors(), None).with_context(failed)?;
+        return std::fs::write(path, bytes).with_context(failed);
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let staged = tempfile::Builder::new().prefix(".hidden-states").tempfile_in(directory).with_context(failed)?;
-    safetensors::serialize_to_file(tensors.iter().map(|(name, tensor)| (name, tensor)), None, staged.path())
-        .with_context(failed)?;
-    staged.persist(path).with_context(failed)?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let staged = builder.prefix(".hidden-states").tempfile_in(directory).map_err(|error| error.kind());
+    let staged = staged.map_err(std::io::Error::from).with_context(failed)?;
+    safetensors::serialize_to_file(tensors(), None, staged.path()).with_context(failed)?;
+    staged.persist(path).map_err(|error| error.error).with_context(failed)?;
     Ok(())
 }

@@ -70,7 +70,9 @@ pub(crate) fn standard_input(advice: &'static str) -> anyhow::Result<String> {
     Ok(without_last_line_break(text))
 }
 
-fn without_last_line_break(mut text: String) -> String {
+/// The text itself: Windows' editors put a mark before it, and most put a line break after it.
+fn without_last_line_break(text: String) -> String {
+    let mut text = text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text);
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

@@ -88,10 +88,10 @@ pub(crate) struct ContextArgument {
 }
 
 impl ContextArgument {
-    /// A model's configuration with this context, where it has as many positions.
+    /// A model's configuration with this context, where it can have it; loading says where it cannot.
     fn applied_to(&self, config: &Config) -> Config {
-        let n_positions = self.context.map_or(config.n_positions, |context| context.min(config.n_positions));
-        Config { n_positions, ..config.clone() }
+        let possible = self.context.filter(|context| (1..=config.n_positions).contains(context));
+        Config { n_positions: possible.unwrap_or(config.n_positions), ..config.clone() }
     }
 }
 

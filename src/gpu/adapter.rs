@@ -105,7 +105,10 @@ pub(super) async fn select(selector: &Selector) -> Result<(wgpu::Adapter, Adapte
         let wanted = match selector {
             Selector::Index(index) => format!("no GPU with index {index}"),
             Selector::Name(name) => format!("no GPU whose name contains {name:?}"),
-            Selector::Best => "no GPU whose name contains WGPU_ADAPTER_NAME".to_owned(),
+            Selector::Best => {
+                let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+                format!("no GPU whose name contains {name:?}, as WGPU_ADAPTER_NAME has it")
+            }
         };
         let list: Vec<_> = infos.iter().map(|info| format!("{}: {info}", info.index)).collect();
         return Err(Error::Adapter(format!("{wanted}; there are: {}", list.join("; "))));
