@@ -48,7 +48,8 @@ pub(crate) struct Generate {
     #[command(flatten)]
     pub(super) context: ContextArgument,
 
-    /// Tell the log-probability of each token among those that it was chosen from, after all options took effect, in JSON.
+    /// Tell the log-probability of each token among those that it was chosen from, after all options took effect, in
+    /// JSON.
     #[arg(long)]
     scores: bool,
 
