@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampler::processors::Text;
-use crate::sampler::{Sampler, SamplingOptions};
+use crate::sampler::{Sampler, SamplingOptions, check_tokens};
 use crate::score::{check_finite, log_probability};
 use crate::session::Session;
 use crate::tokenizer::{Piece, TextStream, Tokenizer};
@@ -51,10 +51,7 @@ impl GenerateOptions {
         if tokenizer.is_none() && !self.stop.is_empty() {
             return Err(Error::option("stop", "the model has no tokenizer to find a stop string with"));
         }
-        if let Some(token) = self.eos_token_ids.iter().flatten().find(|&&token| token as usize >= config.vocab_size) {
-            let reason = format!("token {token} is not in the vocabulary of {} tokens", config.vocab_size);
-            return Err(Error::option("eos_token_id", reason));
-        }
+        check_tokens("eos_token_id", self.eos_token_ids.as_deref().unwrap_or_default(), config)?;
         self.sampling.check(config)
     }
 

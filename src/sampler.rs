@@ -160,13 +160,7 @@ impl SamplingOptions {
             ("suppress_tokens", &self.suppress_tokens),
             ("begin_suppress_tokens", &self.begin_suppress_tokens),
         ];
-        for (name, tokens) in tokens {
-            if let Some(token) = tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
-                let reason = format!("token {token} is not in the vocabulary of {} tokens", config.vocab_size);
-                return Err(Error::option(name, reason));
-            }
-        }
-        Ok(())
+        tokens.into_iter().try_for_each(|(name, tokens)| check_tokens(name, tokens, config))
     }
 
     /// Whether the choice is simply the largest logit, which the GPU can find itself.
@@ -176,6 +170,11 @@ impl SamplingOptions {
             Self { temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, ..Self::greedy() };
         *self == Self { seed, ..warpers }
     }
+}
+
+/// Whether all tokens of the option of this name are in the vocabulary.
+pub(crate) fn check_tokens(name: &'static str, tokens: &[u32], config: &Config) -> Result<()> {
+    config.check_tokens(tokens).map_err(|error| Error::option(name, error.to_string()))
 }
 
 fn is_positive(number: f32) -> bool {

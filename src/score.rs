@@ -18,7 +18,8 @@ pub struct Score {
 impl Score {
     /// The log-probability of the text, but for its first token.
     pub fn sum(&self) -> f64 {
-        self.log_probabilities.iter().flatten().sum()
+        // The library's own sum of nothing is minus zero.
+        self.log_probabilities.iter().flatten().fold(0.0, |sum, logprob| sum + logprob)
     }
 
     /// `exp(-sum / n)`, where `n` tokens have a log-probability; `None` where there are none.

@@ -159,3 +159,50 @@ async fn choose_each(model: &mut Model, running: &mut [Running]) -> Result<Vec<C
     let logits = model.logits_of_feeds(&feeds).await?;
     Ok(running.iter_mut().zip(logits).map(|(running, mut logits)| running.sequence.choose(&mut logits)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::{Checkpoint, GenerateOptions, Gpu, GpuOptions, LoadOptions, SamplingOptions};
+
+    /// What a step fed and nobody took is fed again: the cache is ahead of the sequence then.
+    #[test]
+    fn a_step_that_was_not_waited_for_is_taken_again() {
+        let gpu = match block_on(Gpu::open(&GpuOptions::default())) {
+            Ok(gpu) => gpu,
+            Err(error) => {
+                let required = std::env::var_os("GPTJ_REQUIRE_GPU").is_some_and(|value| value == "1");
+                assert!(!required, "GPTJ_REQUIRE_GPU is set, but: {error}");
+                return eprintln!("SKIPPED, nothing was tested: {error}");
+            }
+        };
+        let checkpoint = Checkpoint::open(Path::new("models/shakespeare")).expect("the demo model");
+        let options = LoadOptions { n_slots: 2, ..LoadOptions::default() };
+        let mut model = block_on(Model::load(&gpu, &checkpoint, &options, |_| ())).expect("it fits");
+        let generate = GenerateOptions { sampling: SamplingOptions::greedy(), ..GenerateOptions::default() };
+        let mut tokens = |n_sequences: usize, disturb: bool| {
+            let mut session = Session::new(&mut model).expect("a language model");
+            for _ in 0..n_sequences {
+                let sequence = Sequence::new(checkpoint.config(), None, &[5, 6, 7], &generate).expect("a good prompt");
+                session.add(sequence).expect("it fits");
+            }
+            let mut tokens = Vec::new();
+            for _ in 0..5 {
+                let step = block_on(session.step()).expect("the GPU works");
+                tokens.extend(step.into_iter().map(|(index, token)| (index, token.expect("a token").id)));
+                if disturb {
+                    (0..n_sequences).for_each(|slot| session.model.skip(slot, 1));
+                }
+            }
+            tokens
+        };
+        for n_sequences in [1, 2] {
+            let undisturbed = tokens(n_sequences, false);
+            assert_eq!(tokens(n_sequences, true), undisturbed);
+        }
+    }
+}

@@ -132,7 +132,7 @@ fn texts(
     let (mut texts, mut sequences) = (Vec::new(), Vec::new());
     for (index_of_job, job) in jobs.iter().enumerate() {
         let returns = job.returns.unwrap_or(arguments.num_return_sequences);
-        if returns == 0 || returns > MOST_TEXTS - texts.len().min(MOST_TEXTS) {
+        if returns == 0 || returns.saturating_add(texts.len()) > MOST_TEXTS {
             let reason = format!("{returns} texts were asked for; there can be from 1 to {MOST_TEXTS} in all");
             let error = Error::Option { name: "num_return_sequences", reason };
             return Err(error).with_context(|| job.place.clone());

@@ -57,7 +57,7 @@ pub(crate) fn encode(text: &str, tokenizer: Option<&Tokenizer>, model: &ModelArg
 /// A file's text without a line break at its very end.
 pub(crate) fn read_file(path: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path);
-    Ok(without_last_line_break(text.with_context(|| format!("cannot read the text from {}", path.display()))?))
+    Ok(without_editors_marks(text.with_context(|| format!("cannot read the text from {}", path.display()))?))
 }
 
 /// Standard input; a person at a terminal, who may wait for something to happen, gets an `advice` instead.
@@ -67,11 +67,11 @@ pub(crate) fn standard_input(advice: &'static str) -> anyhow::Result<String> {
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-    Ok(without_last_line_break(text))
+    Ok(without_editors_marks(text))
 }
 
 /// The text itself: Windows' editors put a mark before it, and most put a line break after it.
-fn without_last_line_break(text: String) -> String {
+fn without_editors_marks(text: String) -> String {
     let mut text = text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text);
     if text.ends_with('\n') {
         text.pop();
