@@ -238,7 +238,9 @@ fn nothing_is_left_where_the_disk_is_full() {
     let out = directory.path().join("out");
     let program = std::process::Command::cargo_bin("gptj").expect("the program is built");
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).arg(program.get_program());
+    command.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]);
+    // The program has arguments of its own where cargo is told of a runner.
+    command.arg(program.get_program()).args(program.get_args());
     command.args(["convert", "tests/golden/narrow_mlp", text(&out)]);
     let (code, stdout, stderr) = run(&mut command);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");

@@ -1,13 +1,21 @@
 //! The examples run and print what they say.
 
-use assert_cmd::Command;
+use std::ffi::OsStr;
+use std::path::Path;
 
-/// An example, which cargo builds before it runs the tests, beside them.
+use assert_cmd::Command;
+use assert_cmd::cargo::CommandCargoExt;
+
+/// An example, which cargo builds before it runs the tests, in a folder beside the program.
 fn example(name: &str) -> Command {
-    let mut path = std::env::current_exe().expect("the test is a program");
-    path.pop();
-    path.set_file_name("examples");
-    Command::new(path.join(name))
+    let program = std::process::Command::cargo_bin("gptj").expect("the program is built");
+    // Where cargo is told of a runner, its words come first.
+    let mut words: Vec<&OsStr> = [program.get_program()].into_iter().chain(program.get_args()).collect();
+    let path = Path::new(words.pop().expect("a command has a program")).with_file_name("examples").join(name);
+    words.push(path.as_os_str());
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 /// What it prints; nothing where there is no GPU, unless there must be one.
