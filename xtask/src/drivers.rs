@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `lavapipe` | Mesa's, as installed | the everyday one: f16, subgroups of 8 |
 //! | `lavapipe-22` | Mesa 22.3, Debian 12's own | an old compiler and old limits |
-//! | `lavapipe-next` | Mesa's newest, from Debian sid | cooperative matrices |
+//! | `lavapipe-next` | a recent Mesa, from Debian's next release | cooperative matrices |
 //! | `swiftshader` | Google's, from Debian's Chromium | no f16, subgroups of 4, ten storage buffers |
 //!
 //! All but the first are unpacked under `target/drivers/` and leave the machine as it is. They run
@@ -77,7 +77,7 @@ impl Driver {
                 folder.join(ICD)
             }
             Self::LavapipeNext => {
-                let system = debian_sid()?;
+                let system = debian_testing()?;
                 // The driver needs the C library that it was built for, and a process has but one,
                 // so that system's own loader starts the tests.
                 let libraries = system.join("usr/lib/x86_64-linux-gnu");
@@ -154,17 +154,22 @@ fn unpacked(name: &str, packages: &[&str], place: &str, libraries: &[&str]) -> R
     })
 }
 
-/// A folder with a minimal Debian sid and its Mesa.
-fn debian_sid() -> Result<PathBuf> {
+/// A folder with a minimal system of Debian's next release, known as testing, and its Mesa. What
+/// enters testing can be installed, which is not always so in sid, where packages arrive one by one.
+fn debian_testing() -> Result<PathBuf> {
     ensure_supported()?;
     setup::folder("drivers/lavapipe-next", |folder| {
         setup::programs(&[("debootstrap", "debootstrap")], "install debootstrap")?;
         shell::run(
             setup::as_root("debootstrap")?
-                .args(["--variant=minbase", "--include=mesa-vulkan-drivers,libvulkan1", "sid"])
+                .args(["--variant=minbase", "--include=mesa-vulkan-drivers,libvulkan1", "testing"])
                 .arg(folder)
                 .arg("http://deb.debian.org/debian"),
         )
+        // Which calls a full disk a file that exists.
+        .with_context(|| {
+            format!("what debootstrap stumbled over is in {}/debootstrap.log", folder.join("debootstrap").display())
+        })
     })
 }
 
