@@ -20,6 +20,7 @@ struct Halves {
 @group(0) @binding(0) var<storage, read> b: array<f32>;                 // (features of whole panels, RANK)
 @group(0) @binding(1) var<storage, read> a: array<vec4f>;               // (RANK, inputs)
 @group(0) @binding(2) var<storage, read_write> weight: array<Halves>;   // (panels, IN_GROUPS, 32) chunks
+@group(0) @binding(3) var<storage, read_write> overflow: atomic<u32>;   // (1): 1 where f16 could not hold a sum
 
 const PANEL_FEATURES: u32 = 32u;
 
@@ -43,6 +44,17 @@ fn merge_lora(
         }
         let place = ((PANEL + workgroup.x) * IN_GROUPS + group) * PANEL_FEATURES + chunk;
         let halves = weight[place];
-        weight[place] = Halves(pack_half4(unpack_half4(halves.low) + low), pack_half4(unpack_half4(halves.high) + high));
+        low += unpack_half4(halves.low);
+        high += unpack_half4(halves.high);
+        if overflows(low) || overflows(high) {
+            atomicStore(&overflow, 1u);
+        }
+        weight[place] = Halves(pack_half4(low), pack_half4(high));
     }
+}
+
+// Whether f16 cannot hold one of them. By their bits, since compilers may assume that there is no NaN: the bits of
+// 65520, which rounds to infinity, are the first of all that are too large, infinite or no number.
+fn overflows(sums: vec4f) -> bool {
+    return any((bitcast<vec4u>(sums) & vec4u(0x7fffffffu)) >= vec4u(0x477ff000u));
 }

@@ -370,10 +370,13 @@ impl Kernels {
     pub fn flash_attention(&self, step: &Tensor, activations: &Tensor, cache: (&Cache, &Tensor)) -> Vec<Dispatch> {
         let mut constants = self.activation_constants(activations).to_vec();
         constants.extend(cache_constants(cache.0));
-        let lane_rows = (256 / (self.config.head_width() / 8)).clamp(1, 8);
-        constants.extend([("LANE_ROWS", lane_rows as f64), ("SCALE", self.score_scale())]);
-        assert!(activations.rows().is_multiple_of(4 * lane_rows), "{} has room for whole tiles", activations.name());
-        let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(4 * lane_rows as u32), Axis::Fixed(1)];
+        // A workgroup has at most 256 lanes; tiles are powers of two, so that they divide every chunk of rows.
+        let fitting: usize = 256 / (self.config.head_width() / 8);
+        let lane_rows = 1 << fitting.clamp(1, 8).ilog2();
+        constants.extend([("LANE_ROWS", f64::from(lane_rows)), ("SCALE", self.score_scale())]);
+        let tile_rows: u32 = 4 * lane_rows;
+        assert!(activations.rows().is_multiple_of(tile_rows as usize), "{} has room for tiles", activations.name());
+        let grid = [Axis::Fixed(self.config.n_head as u32), Axis::Rows(tile_rows), Axis::Fixed(1)];
         let bindings = [step.into(), cache.1.into(), activations.into()];
         vec![self.dispatch(flash_attention, "flash_attention", &constants, &bindings, grid)]
     }

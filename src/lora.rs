@@ -1,11 +1,10 @@
 //! What LoRA adapters add to a model's matrices, merged into them on the GPU once they are there.
 //!
-//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are; one
-//! that f16 cannot hold becomes the largest that it can.
+//! A merged model is as fast as any other. Each number is rounded to f16 once, however many adapters there are.
 
-use crate::checkpoint::{BlockTensor, Checkpoint, LowRank};
+use crate::checkpoint::{BlockTensor, Checkpoint, LowRank, TensorName};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Format, Gpu, Plan, StepSize, Submission, Tensor};
 use crate::kernels::Kernels;
 use crate::regime::Geometry;
@@ -14,31 +13,38 @@ use crate::weights::{Block, Matrix, PANEL_FEATURES};
 /// Merges a checkpoint's adapters into its blocks.
 ///
 /// # Errors
-/// Where a number of an adapter is not finite, or the GPU cannot hold an adapter's matrix.
+/// [`Error::Tensor`] where a number of an adapter is not finite, or f16 cannot hold one that a matrix would get;
+/// [`Error::OutOfMemory`] where the GPU cannot hold an adapter's matrix.
 pub async fn merge(gpu: &Gpu, checkpoint: &Checkpoint, blocks: &[Block]) -> Result<()> {
     if checkpoint.adapters().is_empty() {
         return Ok(());
     }
     let config = checkpoint.config();
     let kernels = Kernels::new(gpu, config, config.n_positions, Geometry::for_adapter(gpu.info()));
-    let merger = Merger { gpu, kernels, config };
+    let overflow = Tensor::whole(gpu, "overflow", 1, 1, Format::U32).await?;
+    let merger = Merger { gpu, kernels, config, overflow };
     let heads = config.heads_width();
     for (layer, block) in blocks.iter().enumerate() {
-        let (block_in, block_out) = (&block.block_in.weight, &block.block_out.weight);
-        let projections = [BlockTensor::QProj, BlockTensor::KProj, BlockTensor::VProj];
-        for (index, tensor) in projections.into_iter().enumerate() {
+        // Where each begins among the features of the one matrix and the inputs of the other.
+        let features = [
+            (BlockTensor::QProj, 0),
+            (BlockTensor::KProj, heads),
+            (BlockTensor::VProj, 2 * heads),
+            (BlockTensor::FcInWeight, 3 * heads),
+        ];
+        for (tensor, start) in features {
             if let Some(product) = checkpoint.low_rank(layer, tensor)? {
-                merger.add_features(block_in, &product, |output| index * heads + merger.in_heads(output)).await?;
+                let feature = |output| start + merger.place(tensor, output);
+                merger.add_features(&block.block_in.weight, &product, feature).await?;
+                merger.check(checkpoint, layer, tensor).await?;
             }
         }
-        if let Some(product) = checkpoint.low_rank(layer, BlockTensor::FcInWeight)? {
-            merger.add_features(block_in, &product, |output| 3 * heads + output).await?;
-        }
-        if let Some(product) = checkpoint.low_rank(layer, BlockTensor::OutProj)? {
-            merger.add_inputs(block_out, &product, |input| merger.in_heads(input)).await?;
-        }
-        if let Some(product) = checkpoint.low_rank(layer, BlockTensor::FcOutWeight)? {
-            merger.add_inputs(block_out, &product, |input| heads + input).await?;
+        for (tensor, start) in [(BlockTensor::OutProj, 0), (BlockTensor::FcOutWeight, heads)] {
+            if let Some(product) = checkpoint.low_rank(layer, tensor)? {
+                let input = |input| start + merger.place(tensor, input);
+                merger.add_inputs(&block.block_out.weight, &product, input).await?;
+                merger.check(checkpoint, layer, tensor).await?;
+            }
         }
     }
     Ok(())
@@ -48,13 +54,29 @@ struct Merger<'a> {
     gpu: &'a Gpu,
     kernels: Kernels,
     config: &'a Config,
+    /// One number: whether f16 could not hold a sum.
+    overflow: Tensor,
 }
 
 impl Merger<'_> {
-    /// Where a dimension of the heads is once each head is padded.
-    fn in_heads(&self, dim: usize) -> usize {
+    /// Where a dimension of a tensor is in the matrix, counted from where the tensor begins: heads are padded.
+    fn place(&self, tensor: BlockTensor, dim: usize) -> usize {
+        if matches!(tensor, BlockTensor::FcInWeight | BlockTensor::FcOutWeight) {
+            return dim;
+        }
         let (head, dim) = (dim / self.config.head_dim(), dim % self.config.head_dim());
         head * self.config.head_width() + dim
+    }
+
+    /// Fails where what was just merged is more than f16 can hold.
+    async fn check(&self, checkpoint: &Checkpoint, layer: usize, tensor: BlockTensor) -> Result<()> {
+        if self.overflow.read::<u32>(self.gpu, 1).await? == [0] {
+            return Ok(());
+        }
+        let view = checkpoint.tensor(TensorName::Block(layer, tensor))?;
+        let reason =
+            "with its adapters, it has numbers that F16 cannot hold (at most ±65504); give them a smaller scale";
+        Err(Error::tensor(view.name(), view.path(), reason))
     }
 
     /// Adds a product to neighbouring features of a matrix; `feature` says which of them is an output of the product,
@@ -95,7 +117,7 @@ impl Merger<'_> {
         };
         let (b, a) = (tensor("lora_B", b, rank).await?, tensor("lora_A", a, matrix.inputs()).await?);
         let mut plan = Plan::default();
-        plan.run(self.kernels.merge_lora([&b, &a], first_panel, matrix));
+        plan.run(self.kernels.merge_lora([&b, &a], first_panel, matrix, &self.overflow));
         let mut submission = Submission::new(self.gpu, "merge_lora");
         submission.run([&plan], StepSize { rows: 0, outputs: 0, positions: 0 });
         // One after another, so that only one product takes memory.

@@ -37,9 +37,10 @@ const N_ROWS: usize = 256;
 const N_SLOTS: usize = 2;
 
 /// Small models whose sizes have nothing in common with the kernels' groups, tiles and workgroups (70 is an odd number
-/// of groups of eight, which leaves the last slice of a tile half empty); the last has the real head shape.
+/// of groups of eight, which leaves the last slice of a tile half empty); the third has the real head shape, and the
+/// last a head whose chunks are no power of two and too many for eight lanes each in a workgroup.
 fn configs() -> Vec<Config> {
-    [(33, 3, 6, 70, 101), (40, 5, 8, 160, 1000), (512, 2, 64, 64, 160)]
+    [(33, 3, 6, 70, 101), (40, 5, 8, 160, 1000), (512, 2, 64, 64, 160), (320, 1, 10, 16, 40)]
         .map(|(n_embd, n_head, rotary_dim, n_inner, vocab_size)| Config {
             vocab_size,
             n_positions: 600,
@@ -325,7 +326,7 @@ fn weights_in_parts() {
     reference::merge_lora(&mut merged[4 * 32 * n_embd..][..16 * 32 * n_embd], &b, &a, 1);
     let want_logits = reference::lm_head(&want_x, &merged, &bias, n_embd);
     let factors = [f32_tensor(&gpu, "b", 16 * 32, 1, &b), f32_tensor(&gpu, "a", 1, n_embd, &a)];
-    let merge = kernels.merge_lora(factors.each_ref(), 4, &lm_head.weight);
+    let merge = kernels.merge_lora(factors.each_ref(), 4, &lm_head.weight, &u32_tensor(&gpu, "overflow", &[0]));
     assert_eq!(merge.len(), 4, "panels 4 to 5, 6 to 11, 12 to 17, 18 to 19");
     let step = step_tensor(&gpu, &[], n_outputs);
     run(&gpu, &plan([merge, kernels.lm_head([&x, &step], &lm_head, &logits)]), size);
@@ -348,7 +349,10 @@ fn merge_lora() {
 
         let b_tensor = f32_tensor(gpu, "b", (features - 32).next_multiple_of(32), rank, &b);
         let a_tensor = f32_tensor(gpu, "a", rank, inputs, &a);
-        run(gpu, &plan([kernels.merge_lora([&b_tensor, &a_tensor], 1, &weight)]), step(&[]));
+        let overflow = u32_tensor(gpu, "overflow", &[0]);
+        let overflows = || block_on(overflow.read::<u32>(gpu, 1)).expect("the GPU works") == [1];
+        run(gpu, &plan([kernels.merge_lora([&b_tensor, &a_tensor], 1, &weight, &overflow)]), step(&[]));
+        assert!(!overflows());
         let panels = weight.panels().rows();
         let got: Vec<half::f16> = block_on(weight.panels().read_padded(gpu, panels)).expect("the GPU works");
         // What fills up rows and the last panel stays zero.
@@ -367,6 +371,17 @@ fn merge_lora() {
             [got, want_panels].map(|halves| halves.into_iter().map(half::f16::to_f32).collect::<Vec<_>>());
         // A sum near zero is off by what its terms, each below 6, are rounded by in f32.
         assert_close("merge_lora", &got, &want, 4e-6, F16_ROUNDING);
+
+        // One number, the last of its row, is too large for f16 or none at all.
+        for (number, is_too_large) in [(65519.0, false), (65520.0, true), (-65520.0, true), (f32::NAN, true)] {
+            let zeros = matrix(gpu, "weight", 32, inputs, |_, _| 0.0);
+            let b: Vec<f32> = (0..32).map(|feature| if feature == 31 { 1.0 } else { 0.0 }).collect();
+            let a: Vec<f32> = (1..=inputs).map(|i| if i == inputs { number } else { 0.0 }).collect();
+            let [b, a] = [f32_tensor(gpu, "b", 32, 1, &b), f32_tensor(gpu, "a", 1, inputs, &a)];
+            overflow.write_elements(gpu, &[0u32]);
+            run(gpu, &plan([kernels.merge_lora([&b, &a], 0, &zeros, &overflow)]), step(&[]));
+            assert_eq!(overflows(), is_too_large, "{number}");
+        }
     });
 }
 

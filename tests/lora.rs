@@ -176,6 +176,25 @@ fn the_gpu_merges_as_the_cpu_does() {
     }
 }
 
+/// What f16 cannot hold is refused by the GPU's merge as by the CPU's, for each tensor by its name.
+#[test]
+fn what_becomes_too_large_is_refused() {
+    if gpu().is_none() {
+        return;
+    }
+    let directory = TempDir::new().expect("a temporary directory");
+    let adapter = adapter_of("narrow_mlp", 3);
+    let adapter = format!("{}=1e7", text(adapter.path()));
+    let out = directory.path().join("out");
+    let on_gpu = ["generate", "--prompt-tokens", "1,2", "--model", NARROW, "--lora", &adapter];
+    let on_cpu = ["convert", NARROW, text(&out), "--lora", &adapter];
+    for arguments in [&on_gpu[..], &on_cpu[..]] {
+        let (code, stdout, stderr) = run(&mut gptj(arguments));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains("tensor transformer.h.0.attn.") && stderr.contains("F16 cannot hold"), "{stderr}");
+    }
+}
+
 /// Several adapters are rounded once, to the f16 that is nearest.
 #[test]
 fn converted_matrices_are_the_nearest_f16() {

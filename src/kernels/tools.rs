@@ -37,8 +37,15 @@ impl Kernels {
 
     /// `matrix += b · a`, from panel `first_panel` on
     ///
-    /// `b`: (features of whole panels, rank), f32; `a`: (rank, inputs), f32.
-    pub fn merge_lora(&self, [b, a]: [&Tensor; 2], first_panel: usize, matrix: &Matrix) -> Vec<Dispatch> {
+    /// `b`: (features of whole panels, rank), f32; `a`: (rank, inputs), f32; `overflow`: one number, which becomes 1
+    /// where f16 cannot hold a sum.
+    pub fn merge_lora(
+        &self,
+        [b, a]: [&Tensor; 2],
+        first_panel: usize,
+        matrix: &Matrix,
+        overflow: &Tensor,
+    ) -> Vec<Dispatch> {
         assert_eq!(a.width(), matrix.inputs(), "merge_lora adds to all inputs of {}", matrix.name());
         assert_eq!(b.width(), a.rows(), "the product has one rank");
         let end = first_panel + b.rows() / PANEL_FEATURES;
@@ -57,7 +64,8 @@ impl Kernels {
             // Enough for any GPU, and each has something to do.
             let of_panel = groups.div_ceil(2).min(64) as u32;
             let grid = [Axis::Fixed(n_panels), Axis::Fixed(of_panel), Axis::Fixed(1)];
-            Some(self.dispatch(merge_lora, "merge_lora", &constants, &[b.into(), a.into(), part.into()], grid))
+            let bindings = [b.into(), a.into(), part.into(), overflow.into()];
+            Some(self.dispatch(merge_lora, "merge_lora", &constants, &bindings, grid))
         };
         matrix.parts().iter().filter_map(launch).collect()
     }

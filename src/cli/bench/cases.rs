@@ -419,7 +419,9 @@ fn merge_lora(config: &Config) -> Case {
         let [b, a] = [1, 2].map(|seed| random(seed, size * rank));
         let factors = [bench.floats("b", size, rank, &b)?, bench.floats("a", rank, size, &a)?];
         let (linears, seed) = bench.linears("projection", [size, size], &[0.0])?;
-        let merge = |linear: &Linear| plan([bench.kernels.merge_lora(factors.each_ref(), 0, &linear.weight)]);
+        let overflow = bench.zeros("overflow", 1, 1, Format::U32)?;
+        let merge =
+            |linear: &Linear| plan([bench.kernels.merge_lora(factors.each_ref(), 0, &linear.weight, &overflow)]);
         let plans = linears.iter().map(merge).collect();
 
         let sampled = sample(size);
