@@ -261,26 +261,31 @@ impl Config {
     }
 
     /// What one head takes of a row in memory: whole chunks of eight.
+    #[doc(hidden)]
     pub fn head_width(&self) -> usize {
         self.head_dim().next_multiple_of(8)
     }
 
     /// What all heads take of a row.
+    #[doc(hidden)]
     pub fn heads_width(&self) -> usize {
         self.n_head * self.head_width()
     }
 
     /// Features of a block's first matrix, \[q_proj; k_proj; v_proj; fc_in\].
+    #[doc(hidden)]
     pub fn block_in_features(&self) -> usize {
         3 * self.heads_width() + self.n_inner
     }
 
     /// Inputs of a block's second matrix, \[out_proj | fc_out\].
+    #[doc(hidden)]
     pub fn block_out_inputs(&self) -> usize {
         self.heads_width() + self.n_inner.next_multiple_of(8)
     }
 
     /// A row of activations: attention's results, the MLP's hidden layer, and q.
+    #[doc(hidden)]
     pub fn activation_width(&self) -> usize {
         self.block_out_inputs() + self.heads_width()
     }
@@ -315,6 +320,7 @@ impl Config {
     /// rotary_dim / 2) pairs.
     ///
     /// As in Hugging Face's `create_sinusoidal_positions`, the angle is an f32 product of f32 factors.
+    #[doc(hidden)]
     pub fn rotary_angles(&self, n_positions: usize) -> Vec<[f32; 2]> {
         let frequencies: Vec<f32> = (0..self.rotary_dim)
             .step_by(2)

@@ -22,7 +22,7 @@ use crate::weights::{Linear, Matrix};
 pub enum MatrixUnits {
     /// They multiply the rows of prompts.
     Used,
-    /// They are there but failed their test, so that prompts are multiplied without them.
+    /// They are there, but compute wrongly or are refused by the driver, so that prompts are multiplied without them.
     Wrong,
 }
 
@@ -54,7 +54,7 @@ const ROWS: usize = TILE_ROWS + 9;
 /// less than 88 * 88 * 2^-24.
 const TOLERANCE: f32 = 5e-4;
 
-/// Whether `product` gives what [`Product::Tile`] gives.
+/// Whether `product` gives what [`Product::Tile`] gives, and not where the driver refuses it.
 ///
 /// # Errors
 /// Where the GPU fails otherwise, or cannot hold the test.
@@ -83,11 +83,16 @@ pub async fn multiplies_rightly(gpu: &Gpu, product: Product) -> Result<bool> {
     for product in [Product::Tile, product] {
         let logits = Tensor::whole(gpu, "self-test result", capacity, FEATURES, Format::F32).await?;
         let kernels = kernels.in_regime(Regime { product, rows: 1, flash: false });
-        let mut plan = Plan::default();
-        plan.run(kernels.lm_head([&input, &step], &linear, &logits));
-        let mut submission = Submission::new(gpu, "self-test");
-        submission.run([&plan], StepSize { rows: 0, outputs: ROWS as u32, positions: 1 });
-        submission.submit();
+        let multiply = || {
+            let mut plan = Plan::default();
+            plan.run(kernels.lm_head([&input, &step], &linear, &logits));
+            let mut submission = Submission::new(gpu, "self-test");
+            submission.run([&plan], StepSize { rows: 0, outputs: ROWS as u32, positions: 1 });
+            submission.submit();
+        };
+        if gpu.attempt(multiply).await.is_err() {
+            return Ok(false);
+        }
         results.push(logits.read::<f32>(gpu, ROWS).await?);
     }
     // A NaN is not close to anything.

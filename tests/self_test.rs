@@ -4,9 +4,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{assert_close, block_on, gpu};
+use common::{assert_close, block_on, gpu, open};
 use gptj::VectorShape;
-use gptj::internals::gpu::{Gpu, Product};
+use gptj::internals::gpu::{Gpu, GpuOptions, Product};
 use gptj::internals::self_test::multiplies_rightly;
 use gptj::{Checkpoint, LoadOptions, MatrixUnits, Model};
 
@@ -37,6 +37,16 @@ fn every_product_passes_the_test() {
     for product in [Product::Vector, Product::Tile] {
         assert!(block_on(multiplies_rightly(&gpu, product)).expect("the GPU works"), "{product:?}");
     }
+}
+
+/// Matrix units that the driver refuses have failed, and the GPU has not.
+#[test]
+fn what_is_refused_fails_the_test() {
+    let options = GpuOptions { cooperative_matrix: false, ..GpuOptions::default() };
+    let Some(gpu) = open(&options) else { return };
+    assert!(!block_on(multiplies_rightly(&gpu, Product::Cooperative16)).expect("the GPU works"));
+    gpu.check().expect("the GPU works");
+    assert!(block_on(multiplies_rightly(&gpu, Product::Vector)).expect("the GPU works"));
 }
 
 /// A prompt by matrix units gives what it gives row by row, but for the rounding of activations to f16.

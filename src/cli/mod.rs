@@ -210,8 +210,7 @@ pub(crate) fn note_wrong_matrix_units(model: &Model) {
     if model.matrix_units() == Some(MatrixUnits::Wrong) {
         let adapter = model.gpu().info();
         note(&format!(
-            "note: the matrix units of {adapter} gave wrong products in the self-test, so prompts are multiplied without \
-             them"
+            "note: the matrix units of {adapter} failed their self-test, so prompts are multiplied without them"
         ));
     }
 }

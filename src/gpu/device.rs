@@ -23,14 +23,18 @@ pub struct GpuOptions {
     /// Use matrix units where there are some.
     pub cooperative_matrix: bool,
     /// Have every memory access and loop of the kernels checked. Slow; finds mistakes in kernels.
+    #[doc(hidden)]
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
+    #[doc(hidden)]
     pub max_binding: u64,
     /// Pretend that no buffer may be larger than this, in bytes.
+    #[doc(hidden)]
     pub max_buffer: u64,
     /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a
     /// step, nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a
     /// model; results mean nothing, and larger ones than the inputs of a step cannot be read.
+    #[doc(hidden)]
     pub rehearsal: bool,
     /// Where to keep compiled pipelines and the like for the next process; nowhere by default. Drivers run what lies
     /// there, so nobody else must be able to write to it.
@@ -273,6 +277,7 @@ impl Gpu {
 
     /// Bytes that the allocator holds of the GPU's memory, for buffers of the engine and of wgpu itself; `None` where
     /// the API allocates by itself.
+    #[doc(hidden)]
     pub fn allocated_bytes(&self) -> Option<u64> {
         self.device().generate_allocator_report().map(|report| report.total_reserved_bytes)
     }
@@ -323,19 +328,28 @@ impl Gpu {
             return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
         }
         let size = if self.is_rehearsal() { size.min(STAGING_BYTES) } else { size };
-        let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let buffer = self.device().create_buffer(&descriptor);
         self.0.created.buffers.fetch_add(1, Ordering::Relaxed);
         self.0.created.buffer_bytes.fetch_add(size, Ordering::Relaxed);
-        let errors = [validation.pop(), memory.pop()];
+        self.attempt(|| self.device().create_buffer(&descriptor)).await.map_err(out_of_memory)
+    }
+
+    /// Does some work on the device. What wgpu or the driver refuse of it is told here, and is no failure of the GPU.
+    pub(crate) async fn attempt<T>(&self, work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        // Scopes belong to this thread, which whoever waits may leave.
+        let (done, errors) = {
+            let scopes = [OutOfMemory, Internal, Validation].map(|filter| self.device().push_error_scope(filter));
+            let done = work();
+            let [memory, internal, validation] = scopes;
+            (done, [validation.pop(), internal.pop(), memory.pop()])
+        };
         for error in errors {
             if let Some(error) = error.await {
-                return Err(out_of_memory(error.to_string()));
+                return Err(error.to_string());
             }
         }
-        Ok(buffer)
+        Ok(done)
     }
 
     pub(super) fn create_bind_group(

@@ -83,6 +83,7 @@ async fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<wgpu::Pipe
 impl Gpu {
     /// Whether an earlier process left compiled pipelines for this adapter and driver in
     /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir).
+    #[doc(hidden)]
     pub fn found_pipelines(&self) -> bool {
         self.pipeline_cache().is_some_and(|cache| cache.found)
     }
