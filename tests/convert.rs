@@ -295,6 +295,8 @@ fn everything_that_is_wrong_is_reported() {
         tensors.zeros("transformer.h.1.mlp.fc_in.bias", Dtype::I32, &[80]);
         let moved = tensors.0.remove("transformer.h.1.ln_1.bias").expect("it was there");
         tensors.0.insert("transformer.h.1.ln_2.bias".to_owned(), moved);
+        tensors.zeros("transformer.h.2.ln_1.bias", Dtype::F32, &[48]);
+        tensors.zeros("transformer.h.2.ln_1.weight", Dtype::F32, &[48]);
     });
     // The tokenizer of a model with a larger vocabulary.
     let model = model.with("tokenizer.json", model::read("models/shakespeare/tokenizer.json"));
@@ -303,10 +305,11 @@ fn everything_that_is_wrong_is_reported() {
     assert_eq!(found["tensors"], 22, "of 25 tensors, three cannot be read: {found:#}");
     let problems = found["problems"].as_array().expect("a list");
     let words = [
+        ("transformer.h.2.ln_1.bias", "it is of block 2, and the configuration's n_layer, 2, makes block 1 the last"),
         ("transformer.h.0.attn.q_proj.weight", "its shape is [48, 47]"),
         ("transformer.h.1.ln_1.bias", "it is missing"),
         ("transformer.h.1.mlp.fc_in.bias", "its numbers are I32"),
-        ("", "1 tensors are here that the model does not have: transformer.h.1.ln_2.bias"),
+        ("", "3 tensors are here that the model does not have: transformer.h.1.ln_2.bias, transformer.h.2.ln_1.bias"),
         ("transformer.wte.weight", "2 of 9600 elements are NaN or infinite"),
         ("lm_head.bias", "1 of 200 elements are NaN or infinite"),
         ("", "this is the tokenizer of another model"),
@@ -316,14 +319,14 @@ fn everything_that_is_wrong_is_reported() {
         assert_eq!(problem["tensor"].as_str().unwrap_or_default(), tensor);
         assert!(problem["problem"].as_str().expect("text").contains(word), "{problem}");
     }
-    let wte = problems[4]["problem"].as_str().expect("text");
+    let wte = problems[5]["problem"].as_str().expect("text");
     let too_large = "2 of 9600 elements are more than f16 can hold (at most ±65504); the first is element 9, 65520";
     assert!(wte.contains("the first is element 3, NaN") && wte.contains(too_large), "{wte}");
 
     let (code, stdout, stderr) = run(&mut gptj_without_gpu(&["verify", model.path()]));
     assert_eq!(code, Some(1));
     assert_eq!(stdout.lines().count(), words.len(), "{stdout}");
-    assert_eq!(stderr, format!("error: {} has 7 problems\n", model.path()));
+    assert_eq!(stderr, format!("error: {} has 8 problems\n", model.path()));
 }
 
 #[test]

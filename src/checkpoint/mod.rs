@@ -18,7 +18,7 @@ mod safetensors;
 mod verify;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 pub(crate) use ggml::{TokenKind, Vocabulary};
@@ -152,7 +152,9 @@ impl Checkpoint {
 
     /// The same, where every tensor is there and has the shape and the number format it must have.
     fn checked(self) -> Result<Self> {
-        self.check_sources()?;
+        if let Some(error) = self.intruders().into_iter().next() {
+            return Err(error);
+        }
         let mut missing = Vec::new();
         for name in TensorName::all(&self.config) {
             match self.source_of(name) {
@@ -177,28 +179,36 @@ impl Checkpoint {
         Err(Error::checkpoint(&self.path, reason))
     }
 
-    /// Fails where a tensor is there twice, or blocks are there that the configuration does not have.
-    fn check_sources(&self) -> Result<()> {
-        let mut seen: HashMap<String, &Path> = HashMap::new();
+    /// What must not be there: a tensor for the second time, and blocks that the configuration does not have, of each
+    /// of which one tensor is named.
+    fn intruders(&self) -> Vec<Error> {
+        let mut tensors: Vec<(String, &Path)> = Vec::new();
         for source in &self.sources {
-            for name in source.names() {
-                let block = name.strip_prefix(self.prefix).and_then(|name| name.strip_prefix("h."));
-                let block = block.and_then(|name| name.split_once('.')?.0.parse::<usize>().ok());
-                if let Some(block) = block.filter(|&block| block >= self.config.n_layer) {
-                    let reason = format!(
-                        "it is of block {block}, and the configuration's n_layer, {}, makes block {} the last",
-                        self.config.n_layer,
-                        self.config.n_layer - 1
-                    );
-                    return Err(Error::tensor(&name, source.path(), reason));
-                }
-                if let Some(other) = seen.insert(name.clone(), source.path()) {
-                    let reason = format!("it is in {} as well; which one is meant?", other.display());
-                    return Err(Error::tensor(&name, source.path(), reason));
-                }
+            tensors.extend(source.names().into_iter().map(|name| (name, source.path())));
+        }
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let twice = tensors.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| {
+            let reason = format!("it is in {} as well; which one is meant?", pair[0].1.display());
+            Error::tensor(&pair[1].0, pair[1].1, reason)
+        });
+        let block = |name: &str| -> Option<usize> {
+            name.strip_prefix(self.prefix)?.strip_prefix("h.")?.split_once('.')?.0.parse().ok()
+        };
+        let n_layer = self.config.n_layer;
+        let mut blocks = BTreeMap::new();
+        for (name, path) in &tensors {
+            if let Some(block) = block(name).filter(|&block| block >= n_layer) {
+                blocks.entry(block).or_insert((name, path));
             }
         }
-        Ok(())
+        let of_no_block = blocks.iter().map(|(block, (name, path))| {
+            let last = n_layer - 1;
+            let reason = format!(
+                "it is of block {block}, and the configuration's n_layer, {n_layer}, makes block {last} the last"
+            );
+            Error::tensor(name, path, reason)
+        });
+        twice.chain(of_no_block).collect()
     }
 
     /// The names of tensors that the model does not have. Where others are missing, a prefix or a name that nobody

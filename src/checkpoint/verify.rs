@@ -36,7 +36,7 @@ impl Checkpoint {
 
     /// Reads every tensor.
     pub fn read_through(&self, progress: &mut impl FnMut(Progress)) -> Verification {
-        let mut problems = Vec::new();
+        let mut problems = self.intruders();
         let mut views = Vec::new();
         let mut is_complete = true;
         for name in TensorName::all(&self.config) {
