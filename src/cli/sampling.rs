@@ -1,5 +1,6 @@
 //! How tokens are chosen, as arguments.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::Context;
@@ -187,10 +188,16 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> an
         "stop" => options.stop = take("stop", value)?,
         "do_sample" => options.sampling.greedy = !take::<bool>("do_sample", value)?,
         _ => {
-            let mut sampling = serde_json::to_value(&options.sampling)?;
-            sampling[name] = value;
+            // JSON has no minus infinity, which a bias may be.
+            let unbiased = SamplingOptions { logit_bias: BTreeMap::new(), ..options.sampling.clone() };
+            let mut changed = serde_json::to_value(unbiased)?;
+            changed[name] = value;
             // What is no option is refused by its name.
-            options.sampling = serde_path_to_error::deserialize(sampling)?;
+            let mut changed: SamplingOptions = serde_path_to_error::deserialize(changed)?;
+            if name != "logit_bias" {
+                changed.logit_bias = std::mem::take(&mut options.sampling.logit_bias);
+            }
+            options.sampling = changed;
         }
     }
     Ok(())

@@ -56,7 +56,11 @@ pub fn presence_and_frequency_penalty(logits: &mut [f32], text: Text<'_>, presen
         return;
     }
     for (token, count) in counts(text.generated()) {
-        logits[token as usize] -= count as f32 * frequency + presence;
+        let logit = &mut logits[token as usize];
+        // However large it becomes, it stays a number.
+        if logit.is_finite() {
+            *logit = (*logit - (count as f32 * frequency + presence)).clamp(f32::MIN, f32::MAX);
+        }
     }
 }
 
@@ -125,8 +129,7 @@ fn force(logits: &mut [f32], token: u32) {
 }
 
 /// After `start` generated tokens, makes the end of the text likelier with each: `logit + |logit| * (factor^n - 1)`,
-/// where `n` counts the tokens since. A text that must not end yet still does not, where transformers' formula has no
-/// value.
+/// where `n` counts the tokens since. A text that must not end yet still does not.
 pub fn exponential_decay_length_penalty(logits: &mut [f32], text: Text<'_>, penalty: Option<(usize, f32)>) {
     let Some((start, factor)) = penalty else { return };
     let Some(since) = text.generated().len().checked_sub(start).filter(|&since| since > 0) else { return };
