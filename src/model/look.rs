@@ -26,7 +26,7 @@ impl Model {
     /// held at a time.
     ///
     /// # Errors
-    /// As [`Model::logits`].
+    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is no room to read them.
     pub async fn logits_at_every_token(
         &mut self,
         slot: usize,
@@ -75,7 +75,7 @@ impl Model {
     /// some rows of n_embd numbers at a time: transformers' `last_hidden_state`.
     ///
     /// # Errors
-    /// As [`Model::logits`].
+    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is no room to read them.
     pub async fn last_hidden_state(
         &mut self,
         slot: usize,
@@ -96,8 +96,8 @@ impl Model {
     /// out where two implementations part; a block at a time, so slow.
     ///
     /// # Errors
-    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU cannot hold the
-    /// attentions of a few rows.
+    /// As [`Model::logits`], and [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is no room to read them,
+    /// or for the attentions of a few rows.
     pub async fn stages(&mut self, slot: usize, tokens: &[u32], attentions: bool) -> Result<Stages> {
         self.check_tokens(slot, tokens)?;
         self.ahead = None;
@@ -137,9 +137,8 @@ impl Model {
     fn run_body(&mut self, slot: usize, chunk: &[u32]) -> Vec<Row> {
         let rows = self.append(slot, chunk.len());
         self.prepare(rows.len(), 0);
-        let (mut submission, step) = self.begin(Some(chunk), &rows, &[]);
-        submission.run(self.body(rows.len()), step);
-        submission.submit();
+        let (submission, step) = self.begin(Some(chunk), &rows, &[]);
+        self.submit_body(submission, step).submit();
         rows
     }
 

@@ -13,6 +13,10 @@ use crate::regime::SPLIT_ROWS;
 /// encoded.
 const EARLY_PLANS: usize = 4;
 
+/// Rows times blocks that are submitted together at most. Systems take a GPU that is busy with one submission for
+/// seconds for hung (Windows after two), and these are 0.4 TFLOP of a GPT-J-6B.
+const SUBMITTED_ROWS: usize = 1024;
+
 /// What is wanted of a step's outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -61,6 +65,9 @@ impl Model {
     /// what else the model's head makes.
     ///
     /// While the GPU computes them, the next token's step is encoded.
+    ///
+    /// The tokens are in the sequence once the work is on its way: after an error, or where the future is dropped,
+    /// [`Model::truncate`] takes out what may be there. So it is with everything that appends tokens.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or the slot has no room for them;
@@ -142,14 +149,12 @@ impl Model {
     fn encode(&mut self, tokens: Option<&[u32]>, rows: &[Row], outputs: &[u32], wanted: Wanted) -> Encoded {
         self.prepare(rows.len(), outputs.len());
         let (mut submission, step) = self.begin(tokens, rows, outputs);
-        let mut plans = self.body(rows.len());
         if tokens.is_some() {
-            // Somebody waits for it: the GPU can begin while the rest is encoded.
-            submission.run(plans.by_ref().take(EARLY_PLANS), step);
-            submission.submit();
-            submission = Submission::new(&self.gpu, "step");
+            submission = self.submit_body(submission, step);
+        } else {
+            submission.run(self.body(rows.len()), step);
         }
-        submission.run(plans.chain(self.head(outputs.len())), step);
+        submission.run(self.head(outputs.len()), step);
         if outputs.is_empty() {
             return submission.encode();
         }
@@ -166,6 +171,22 @@ impl Model {
             }
         }
         submission.encode()
+    }
+
+    /// Runs the pass up to the end of the residual stream, of which the GPU has the first part when this returns. What
+    /// follows goes into the submission that comes back.
+    pub(super) fn submit_body(&self, mut submission: Submission, step: StepSize) -> Submission {
+        let n_rows = step.rows as usize;
+        let together = (SUBMITTED_ROWS / n_rows).max(1);
+        let mut plans = self.body(n_rows).peekable();
+        // Somebody waits for it: the GPU can begin while the rest is encoded.
+        submission.run(plans.by_ref().take(EARLY_PLANS.min(together)), step);
+        while plans.peek().is_some() {
+            submission.submit();
+            submission = Submission::new(&self.gpu, "step");
+            submission.run(plans.by_ref().take(together), step);
+        }
+        submission
     }
 
     /// Appends tokens to several slots' sequences and returns the logits that follow the last token of each. No slot
