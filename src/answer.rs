@@ -22,12 +22,12 @@ pub struct Answer {
     pub score: f64,
 }
 
-impl Model {
-    /// Question and context as the model reads them, where a model of this configuration can.
+impl Config {
+    /// Question and context as a model of this configuration reads them, where it can.
     ///
     /// # Errors
     /// As [`Model::answer`].
-    pub fn check_question(config: &Config, question: &[u32], context: &[u32], longest: usize) -> Result<Vec<u32>> {
+    pub fn check_question(&self, question: &[u32], context: &[u32], longest: usize) -> Result<Vec<u32>> {
         for (what, tokens) in [("question", question), ("context", context)] {
             if tokens.is_empty() {
                 return Err(Error::Prompt(format!("the {what} is empty; it must have at least one token")));
@@ -37,20 +37,23 @@ impl Model {
             return Err(Error::option("max_answer_tokens", "an answer has at least 1 token"));
         }
         let tokens = [question, context].concat();
-        config.check_prompt(&tokens)?;
+        self.check_prompt(&tokens)?;
         Ok(tokens)
     }
+}
 
-    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other,
-    /// in slot 0.
+impl Model {
+    /// Finds the answer to `question` in `context`, of `longest` tokens at most. The model reads one after the other.
+    /// It takes slot 0, whose sequence is lost.
     ///
     /// # Errors
     /// [`Error::Prompt`] where one of the two has no tokens, a token is not in the vocabulary, or together they exceed
     /// the model's context; [`Error::Option`] where `longest` is 0; [`Error::Class`] where the model is of another
-    /// class; [`Error::Gpu`] where the GPU failed.
+    /// class; [`Error::Numbers`] where its logits are not finite; [`Error::OutOfMemory`] where there is no room to read
+    /// them; [`Error::Gpu`] where the GPU failed.
     pub async fn answer(&mut self, question: &[u32], context: &[u32], longest: usize) -> Result<Answer> {
         self.expect_class(Class::QuestionAnswering)?;
-        let tokens = Self::check_question(self.config(), question, context, longest)?;
+        let tokens = self.config().check_question(question, context, longest)?;
         self.truncate(0, 0);
         let [mut start_logits, mut end_logits] = [(); 2].map(|()| Vec::with_capacity(tokens.len()));
         let visit = |logits: &[f32]| {

@@ -1,7 +1,9 @@
 //! The persistent cache of keys and values, and the sequences that live in it.
 //!
-//! A slot holds one sequence. The cache is allocated once, for as many positions a slot as the model can use; what a
-//! sequence has not reached yet is never read. `shaders/shared/cache.wgsl` is the kernels' side of the layout.
+//! A slot holds one sequence. The cache is allocated once, for as many positions a slot as the model can use. What a
+//! sequence has not reached yet, and what is of other slots, has no weight in its attention; that some kernels read it
+//! all the same makes no difference because packing keeps what is written here finite.
+//! `shaders/shared/cache.wgsl` is the kernels' side of the layout.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -36,8 +38,8 @@ impl Cache {
 
     /// Bytes of a cache of this size.
     pub fn bytes(config: &Config, n_slots: usize, n_positions: usize) -> u64 {
-        let vectors = 2 * config.n_layer * config.n_head * n_slots * n_positions.next_multiple_of(KEY_BLOCK);
-        vectors as u64 * config.head_width() as u64 * Format::F16.bytes()
+        let factors = [n_slots, n_positions.next_multiple_of(KEY_BLOCK)];
+        factors.iter().fold(Self::bytes_per_position(config), |bytes, &factor| bytes.saturating_mul(factor as u64))
     }
 
     /// Bytes that a position of one sequence takes.

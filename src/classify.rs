@@ -23,13 +23,14 @@ impl Classification {
 }
 
 impl Model {
-    /// Classifies a text, which becomes the sequence of slot 0. It is read at its last token, or where the
-    /// configuration has a `pad_token_id`, at its last one that is another; what follows does not matter.
+    /// Classifies a text. It is read at its last token, or where the configuration has a `pad_token_id`, at its last
+    /// one that is another; what follows does not matter. It takes slot 0, whose sequence is lost.
     ///
     /// # Errors
     /// [`Error::Prompt`](crate::Error::Prompt) where there are no tokens, one is not in the vocabulary, or they exceed
     /// the context; [`Error::Class`](crate::Error::Class) where the model is of another class;
-    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    /// [`Error::Numbers`](crate::Error::Numbers) where its logits are not finite; [`Error::Gpu`](crate::Error::Gpu)
+    /// where the GPU failed.
     pub async fn classify(&mut self, tokens: &[u32]) -> Result<Classification> {
         self.expect_class(Class::SequenceClassification)?;
         self.config().check_prompt(tokens)?;

@@ -16,12 +16,13 @@ pub enum Pooling {
 }
 
 impl Model {
-    /// The embedding of a text, which becomes the sequence of slot 0: n_embd numbers, not normalised. Any class of
-    /// model has it.
+    /// The embedding of a text: n_embd numbers, not normalised. Any class of model has it. It takes slot 0, whose
+    /// sequence is lost.
     ///
     /// # Errors
-    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the
-    /// context; [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the context;
+    /// [`Error::Numbers`] where the hidden states are not finite; [`Error::OutOfMemory`] where there is no room to read
+    /// them; [`Error::Gpu`] where the GPU failed.
     pub async fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
         self.config().check_prompt(tokens)?;
         self.truncate(0, 0);

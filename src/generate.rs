@@ -219,9 +219,9 @@ impl Sequence {
 /// What a generation took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
-    /// From the start to the first token.
+    /// For the first token.
     pub prompt: Duration,
-    /// From the first token to the last.
+    /// For all others together, without what the caller did in between.
     pub decode: Duration,
 }
 
@@ -267,7 +267,7 @@ impl<'a> Generation<'a> {
     }
 
     /// The generated tokens so far.
-    pub fn tokens(&self) -> &[u32] {
+    pub fn generated(&self) -> &[u32] {
         &self.generated
     }
 

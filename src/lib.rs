@@ -22,9 +22,9 @@
 //!
 //! What waits for the GPU is `async`; it needs no particular executor (`pollster::block_on` will do), and everything
 //! may change threads. On native targets the wait itself blocks the thread, as there the application must poll the
-//! device: on an executor that many share, give the engine a thread of its own (`spawn_blocking`). A future may be
-//! dropped at any time; what it had begun is begun again. The library starts no thread, prints nothing and has no
-//! global state: several models, on one GPU or on many, do not know of each other.
+//! device: on an executor that many share, give the engine a thread of its own (`spawn_blocking`). Futures of a
+//! [`Generation`] and a [`Session`] may be dropped at any time; what they had begun is begun again. The library starts
+//! no thread, prints nothing and has no global state: several models, on one GPU or on many, do not know of each other.
 //!
 //! # What it can do
 //!

@@ -1,5 +1,5 @@
-//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats. Each text is a new sequence
-//! in slot 0, whatever was there before.
+//! How likely texts are: log-probabilities, loss and perplexity. All sums are f64, in nats. Each takes slot 0, whose
+//! sequence is lost.
 
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
@@ -59,21 +59,22 @@ pub struct Windows {
 pub const IGNORED: i64 = -100;
 
 impl Model {
-    /// How likely each of `tokens` is, with the `top` most likely ones at its place. They become the sequence of slot
-    /// 0.
+    /// How likely each of `tokens` is, with the `top` most likely ones at its place. It takes slot 0, whose sequence is
+    /// lost.
     ///
     /// # Errors
     /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the context;
-    /// [`Error::Class`] where the model is no language model; [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Class`] where the model is no language model; [`Error::Numbers`] where its logits are not finite;
+    /// [`Error::OutOfMemory`] where there is no room to read them; [`Error::Gpu`] where the GPU failed.
     pub async fn score(&mut self, tokens: &[u32], top: usize) -> Result<Score> {
         self.expect_class(Class::CausalLm)?;
         self.config().check_prompt(tokens)?;
         let mut score = Score { log_probabilities: vec![None], top: vec![Vec::new()] };
+        self.truncate(0, 0);
         let (_, fed) = tokens.split_last().expect("it has been checked");
         if fed.is_empty() {
             return Ok(score);
         }
-        self.truncate(0, 0);
         let mut next = tokens[1..].iter();
         let visit = |logits: &[f32]| {
             let normaliser = log_sum_exp(logits);
@@ -88,7 +89,7 @@ impl Model {
     }
 
     /// The mean negative log-probability of `labels`, each given the tokens before its place: transformers' loss.
-    /// Labels of [`IGNORED`] and the first one do not count. The tokens become the sequence of slot 0.
+    /// Labels of [`IGNORED`] and the first one do not count. It takes slot 0, whose sequence is lost.
     ///
     /// # Errors
     /// As [`Model::score`], and [`Error::Option`] where there are not as many labels as tokens, none counts, or one is
@@ -122,8 +123,8 @@ impl Model {
         check(sum / n_counted as f64)
     }
 
-    /// How well the model predicts `tokens`, which may be more than its context: window by window, each in slot 0.
-    /// `progress` hears how many of them are done with.
+    /// How well the model predicts `tokens`, which may be more than its context: window by window. It takes slot 0,
+    /// whose sequence is lost. `progress` hears how many of them are done with.
     ///
     /// # Errors
     /// As [`Model::score`], and [`Error::Option`] where a window is longer than the context, shorter than two tokens,

@@ -324,7 +324,7 @@ fn texts_equal_those_of_generate() {
         let options = GenerateOptions { max_new_tokens, sampling, eos_token_ids, ..GenerateOptions::default() };
         let mut text = Generation::new(&mut model, None, &case.tokens, &options).expect("a good prompt");
         while block_on(text.next()).expect("the GPU works").is_some() {}
-        assert_eq!(text.tokens(), case.generated, "case {index}: {:?}", case.options);
+        assert_eq!(text.generated(), case.generated, "case {index}: {:?}", case.options);
     }
 }
 

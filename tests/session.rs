@@ -67,7 +67,7 @@ fn alone(model: &mut Model, tokenizer: &Tokenizer, (prompt, options): &(Vec<u32>
     while let Some(token) = block_on(text.next()).expect("the GPU works") {
         outcome.add(&token);
     }
-    assert_eq!((text.tokens(), text.finish_reason()), (outcome.tokens.as_slice(), outcome.finish_reason));
+    assert_eq!((text.generated(), text.finish_reason()), (outcome.tokens.as_slice(), outcome.finish_reason));
     outcome
 }
 
@@ -263,7 +263,15 @@ fn futures_can_change_threads() {
     let mut model = load(&gpu, 1);
     assert_send(&model.classify(&[1]));
     assert_send(&model.score(&[1, 2], 0));
+    assert_send(&model.loss(&[1, 2], &[1, 2]));
+    assert_send(&model.perplexity(&[1, 2], gptj::Windows::default(), |_| ()));
+    assert_send(&model.answer(&[1], &[2], 1));
     assert_send(&model.embed(&[1], gptj::Pooling::Last));
+    assert_send(&model.logits_of_feeds(&[]));
+    assert_send(&model.most_likely_of_feeds(&[]));
+    assert_send(&model.logits_at_every_token(0, &[1], 0, |_| ()));
+    assert_send(&model.last_hidden_state(0, &[1], |_| ()));
+    assert_send(&model.stages(0, &[1], true));
     assert_send(&Generation::new(&mut model, None, &[1], &GenerateOptions::default()).expect("a good prompt").next());
     assert_send(&Session::new(&mut model).expect("a language model").step());
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::{Class, Model, Selector};
+use gptj::{Class, Selector};
 use serde_json::json;
 
 use super::input::{Input, encode};
@@ -53,7 +53,7 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
         None => arguments.input.tokens(tokenizer, model)?,
     };
     let longest = arguments.max_answer_tokens;
-    let tokens = Model::check_question(opened.config(), &question, &context, longest)?;
+    let tokens = opened.config().check_question(&question, &context, longest)?;
     let mut model = opened.load_for(tokens.len(), gpu).await?;
     let found = model.answer(&question, &context, longest).await?;
     keep_pipelines(model.gpu());

@@ -111,7 +111,7 @@ async fn stream(
     let (mut text, mut scores) = (String::new(), Vec::new());
     let mut first_token_time = Duration::ZERO;
     while let Some(token) = generation.next().await? {
-        let is_first = generation.tokens().len() == 1;
+        let is_first = generation.generated().len() == 1;
         text.push_str(&token.text);
         scores.extend(token.score);
         if !arguments.json {
@@ -128,7 +128,7 @@ async fn stream(
     }
     let outcome = Outcome {
         prompt: prompt.len(),
-        tokens: generation.tokens().to_vec(),
+        tokens: generation.generated().to_vec(),
         reason: generation.finish_reason().expect("the text has ended"),
         prompt_time: generation.timings().prompt,
         decode_time: generation.timings().decode,

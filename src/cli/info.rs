@@ -6,7 +6,7 @@ use clap::Args;
 use gptj::Architecture;
 use gptj::checkpoint::Adapter;
 use gptj::find_adapter;
-use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Selector};
+use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Room, Selector};
 use serde_json::json;
 
 use super::{ContextArgument, LoraArguments, ModelArguments, gigabytes, print_json};
@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
         found => Some(found?),
     };
     // Without a GPU, everything fits.
-    let room = adapter.as_ref().map_or(MemoryPlan::ANYTHING, Into::into);
+    let room = adapter.as_ref().map_or(Room::ANYTHING, Into::into);
     let plan = match MemoryPlan::new(room, config, &options) {
         Err(error @ Error::OutOfMemory { .. }) => Err(error),
         plan => Ok(plan?),

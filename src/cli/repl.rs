@@ -125,7 +125,7 @@ async fn complete(
         show(&token.text);
     }
     show("\n");
-    text.extend(generation.tokens());
+    text.extend(generation.generated());
     Ok(())
 }
 

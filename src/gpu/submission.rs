@@ -147,7 +147,11 @@ impl Submitted {
         self.wait().await?;
         let read = self.read.as_mut().expect("the submission reads something");
         let mapped = (&mut read.mapped).await.map_err(|_| Error::Gpu("the driver dropped a read".to_owned()))?;
-        mapped.map_err(|error| Error::Gpu(error.to_string()))?;
+        if let Err(error) = mapped {
+            // Then there is nothing to unmap.
+            self.read = None;
+            return Err(Error::Gpu(error.to_string()));
+        }
         let view = read.buffer.get_mapped_range(..read.bytes).map_err(|error| Error::Gpu(error.to_string()))?;
         Ok(bytemuck::cast_slice(&view).to_vec())
     }

@@ -61,6 +61,11 @@ pub struct Room {
     pub piece: u64,
 }
 
+impl Room {
+    /// Room for any model.
+    pub const ANYTHING: Self = Self { memory: None, piece: u64::MAX };
+}
+
 impl From<&AdapterInfo> for Room {
     fn from(adapter: &AdapterInfo) -> Self {
         Self { memory: adapter.memory, piece: adapter.max_binding.min(adapter.max_buffer) }
@@ -83,9 +88,6 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Room for any model.
-    pub const ANYTHING: Room = Room { memory: None, piece: u64::MAX };
-
     /// The plan for the context that the options ask for, or else for the longest one that fits, up to the model's own.
     ///
     /// # Errors

@@ -41,5 +41,5 @@ pub fn assert_equals_transformers(gpu: &Gpu, checkpoint: &Checkpoint, stages: &P
     };
     let mut generation = Generation::new(&mut model, None, &prompt, &options).expect("a good prompt");
     while block_on(generation.next()).expect("the GPU works").is_some() {}
-    assert_eq!(generation.tokens(), &greedy[..decided], "{what}");
+    assert_eq!(generation.generated(), &greedy[..decided], "{what}");
 }
