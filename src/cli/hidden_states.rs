@@ -85,7 +85,10 @@ fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let staged = builder.prefix(".hidden-states").tempfile_in(directory).map_err(|error| error.kind());
     let staged = staged.map_err(std::io::Error::from).with_context(failed)?;
+    let metadata = path.metadata().or_else(|_| staged.as_file().metadata()).with_context(failed)?;
+    // This replaces the file by one that nobody else may read.
     safetensors::serialize_to_file(tensors(), None, staged.path()).with_context(failed)?;
+    std::fs::set_permissions(staged.path(), metadata.permissions()).with_context(failed)?;
     staged.persist(path).map_err(|error| error.error).with_context(failed)?;
     Ok(())
 }
