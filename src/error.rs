@@ -71,6 +71,10 @@ pub enum Error {
     #[error("{0}")]
     Prompt(String),
 
+    /// What was being done was stopped, as its caller wished.
+    #[error("stopped")]
+    Stopped,
+
     /// An option is outside its range.
     #[error("{name}: {reason}")]
     Option {

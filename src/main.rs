@@ -1,7 +1,7 @@
 //! The command line: arguments in, text or JSON out.
 //!
-//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1,
-//! or 2 where an argument is at fault.
+//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1, or 2
+//! where an option has a value that it cannot have, as clap has it for what is no option.
 
 mod cli;
 
@@ -44,8 +44,12 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let is_argument = matches!(error.downcast_ref(), Some(gptj::Error::Option { .. }));
-            ExitCode::from(if is_argument { 2 } else { 1 })
+            ExitCode::from(match error.downcast_ref() {
+                Some(gptj::Error::Option { .. }) => 2,
+                // As shells have it for what Ctrl-C ends.
+                Some(gptj::Error::Stopped) => 130,
+                _ => 1,
+            })
         }
     }
 }

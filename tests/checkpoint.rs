@@ -6,10 +6,11 @@ mod common;
 mod model;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use gptj::checkpoint::{BlockTensor, NumberFormat, TensorName, WriteFormat, WriteOptions, write};
-use gptj::{Checkpoint, Class, Tokenizer};
+use gptj::{Checkpoint, Class, Error, Tokenizer};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
@@ -94,7 +95,8 @@ fn every_class_is_written_as_transformers_has_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let out = directory.path().join("out");
         let checkpoint = Checkpoint::open(&from).unwrap_or_else(|error| panic!("{error}"));
-        write(&checkpoint, &out, &WriteOptions::default(), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+        write(&checkpoint, &out, &WriteOptions::default(), &mut |_| ControlFlow::Continue(()))
+            .unwrap_or_else(|error| panic!("{error}"));
         let [theirs, ours] = [&from, &out].map(|path| {
             let bytes = model::read(path.join("model.safetensors"));
             let file = SafeTensors::deserialize(&bytes).expect("a sound file");
@@ -139,11 +141,26 @@ fn as_is_keeps_the_formats_of_what_is_put_together() {
         let directory = tempfile::tempdir().expect("a directory");
         let out = directory.path().join("out");
         let options = WriteOptions { format: WriteFormat::AsIs, ..WriteOptions::default() };
-        write(&checkpoint, &out, &options, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+        write(&checkpoint, &out, &options, &mut |_| ControlFlow::Continue(()))
+            .unwrap_or_else(|error| panic!("{error}"));
         let written = Checkpoint::open(&out).unwrap_or_else(|error| panic!("{error}"));
         for tensor in TensorName::all(written.config()) {
             let [a, b] = [&checkpoint, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
             assert_eq!(a.to_f32().expect("numbers"), b.to_f32().expect("numbers"), "{model}: {tensor:?}");
         }
     }
+}
+
+/// Whoever hears of the progress can stop it, and nothing is left behind.
+#[test]
+fn writing_can_be_stopped() {
+    let checkpoint = Checkpoint::open(Path::new("tests/golden/tiny")).expect("a sound model");
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut heard = 0;
+    let stopped = write(&checkpoint, &directory.path().join("out"), &WriteOptions::default(), &mut |_| {
+        heard += 1;
+        if heard == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(Error::Stopped)) && heard == 3);
+    assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 0);
 }

@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use half::slice::HalfFloatSliceExt;
@@ -67,16 +68,16 @@ const COMPANIONS: [&str; 7] = [
 const BLOCK: usize = 1 << 20;
 
 /// Writes a checkpoint, with its adapters merged, to the directory `out`, which does not exist yet or is empty, under
-/// the names that Hugging Face's class has for its tensors.
+/// the names that Hugging Face's class has for its tensors. `progress` may stop it.
 ///
 /// # Errors
 /// Where `out` is neither new nor empty, a file cannot be written, or a number is not finite or cannot be held by the
-/// format that it is to have. Then nothing is left behind.
+/// format that it is to have; [`Error::Stopped`] where `progress` stopped it. Then nothing is left behind.
 pub fn write(
     checkpoint: &Checkpoint,
     out: &Path,
     options: &WriteOptions,
-    progress: &mut impl FnMut(Progress),
+    progress: &mut impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Written> {
     let staging = Staging::new(out)?;
     let shards = shards(entries(checkpoint, options.format)?, options.max_shard_bytes);
@@ -191,7 +192,12 @@ impl Entry<'_> {
     }
 
     /// `progress` hears how many of the bytes in the checkpoint are done with.
-    fn write(&self, checkpoint: &Checkpoint, file: &mut Output, mut progress: impl FnMut(u64)) -> Result<()> {
+    fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        file: &mut Output,
+        mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<()> {
         let elements = self.view.elements();
         let product: Option<LowRank> = match self.name {
             TensorName::Block(layer, tensor) => checkpoint.low_rank(layer, tensor)?,
@@ -219,7 +225,10 @@ impl Entry<'_> {
                 file.write(&bytes)?;
             }
             self.view.release(range.clone());
-            progress((self.view.bytes() as u64).saturating_mul(range.end as u64) / elements as u64);
+            let done = (self.view.bytes() as u64).saturating_mul(range.end as u64) / elements as u64;
+            if progress(done).is_break() {
+                return Err(Error::Stopped);
+            }
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! `gptj convert`: any checkpoint to a Hugging Face directory.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::{Args, ValueEnum};
 use gptj::checkpoint::{WriteFormat, WriteOptions, write};
 use gptj::{Checkpoint, Tokenizer};
 
-use super::{LoraArguments, gigabytes, progress_bar, show};
+use super::{LoraArguments, gigabytes, on_ctrl_c, progress_bar, show};
 
 /// Write a model as a Hugging Face directory (config.json, model.safetensors, tokenizer files); needs no GPU.
 #[derive(Args)]
@@ -61,8 +63,12 @@ pub(crate) fn run(arguments: &Convert) -> anyhow::Result<()> {
     let brought = is_file.then(|| Tokenizer::open(&arguments.input, checkpoint.config().vocab_size));
     let tokenizer = brought.transpose()?.flatten().map(|tokenizer| tokenizer.to_json());
     let options = WriteOptions { format, max_shard_bytes: arguments.max_shard_size, tokenizer };
+    let interrupted = on_ctrl_c()?;
     let bar = progress_bar("writing");
-    let written = write(&checkpoint, &arguments.output, &options, &mut |progress| show(&bar, progress));
+    let written = write(&checkpoint, &arguments.output, &options, &mut |progress| {
+        show(&bar, progress);
+        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     bar.finish_and_clear();
     let written = written?;
     let files = if written.shards == 1 { "one file".to_owned() } else { format!("{} files", written.shards) };

@@ -22,6 +22,8 @@ pub(crate) mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -36,8 +38,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// tokenizer.json), GGUF or GGML files, or slim checkpoints of mesh-transformer-jax (step_383500). Without
 /// --model, a small model trained on Shakespeare, which is part of this program, is used.
 ///
-/// What makes the next start faster, and what `gptj bench kernels --tune` found, is kept in the user's cache directory,
-/// or where GPTJ_CACHE_DIR says; nowhere if that is empty.
+/// What makes the next start faster, what `gptj bench kernels --tune` found, and the lines typed into `gptj repl` are
+/// kept in the user's cache directory, or where GPTJ_CACHE_DIR says; nowhere if that is empty.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -200,7 +202,12 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
 
 /// Keeps compiled kernels for the next start.
 pub(crate) fn keep_pipelines(gpu: &Gpu) {
-    if let Err(error) = gpu.save_pipelines() {
+    note_not_kept(gpu.save_pipelines());
+}
+
+/// Says so where compiled kernels could not be kept.
+pub(crate) fn note_not_kept(kept: Result<()>) {
+    if let Err(error) = kept {
         note(&format!("note: the next start will be no faster: {error}"));
     }
 }
@@ -217,7 +224,7 @@ pub(crate) fn note_wrong_matrix_units(model: &Model) {
 
 /// A progress bar in bytes of a checkpoint, where standard error is a terminal; `doing` is what it says before.
 pub(crate) fn progress_bar(doing: &'static str) -> ProgressBar {
-    let style = "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
+    let style = "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
     let style = ProgressStyle::with_template(style).expect("the template is valid");
     ProgressBar::new(0).with_style(style).with_prefix(doing)
 }
@@ -226,6 +233,14 @@ pub(crate) fn progress_bar(doing: &'static str) -> ProgressBar {
 pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_length(progress.total);
     bar.set_position(progress.done);
+}
+
+/// Whether somebody has typed Ctrl-C, which from here on does not end the program.
+pub(crate) fn on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("cannot listen to Ctrl-C")?;
+    Ok(interrupted)
 }
 
 /// Prints one JSON object or list, for machines.

@@ -1,7 +1,6 @@
 //! `gptj repl`: prompts typed one after another, each continued.
 
 use std::io::{ErrorKind, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
@@ -14,12 +13,12 @@ use serde_json::Value;
 use super::input::encode;
 use super::load::{Source, open_gpu};
 use super::sampling::{SamplingArguments, set};
-use super::{ContextArgument, cache_dir, keep_pipelines, note};
+use super::{ContextArgument, cache_dir, keep_pipelines, note, on_ctrl_c};
 
 /// Continue prompts as they are typed.
 ///
 /// A line is a prompt, an empty one continues the text before it. Ctrl-C stops a text, Ctrl-D ends the program. /help
-/// lists the commands.
+/// lists the commands. Lines are kept for the arrow keys, with what else is kept in the user's cache directory.
 #[derive(Args)]
 pub(crate) struct Repl {
     #[command(flatten)]
@@ -33,7 +32,8 @@ pub(crate) struct Repl {
 }
 
 const HELP: &str = "\
-/set NAME VALUE   change an option: temperature, top_k, top_p, greedy, seed, max_new_tokens, stop, …
+/set NAME VALUE   change an option: temperature, top_k, top_p, greedy, seed, max_new_tokens, stop, …;
+                  VALUE is JSON, as in 0.8, true, [5, 6], {\"5\": -1.5}, \"\\n\", or else simply a text
 /show             show the options
 /help             show this
 /quit             end the program, as Ctrl-D does
@@ -50,9 +50,7 @@ pub(crate) async fn run(arguments: &Repl, gpu: &Selector) -> anyhow::Result<()> 
     let load_options = LoadOptions { context: arguments.context.context, ..LoadOptions::default() };
     let mut model = opened.load(&open_gpu(gpu).await?, &load_options).await?;
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("cannot listen to Ctrl-C")?;
+    let interrupted = on_ctrl_c()?;
     let mut editor = DefaultEditor::new().context("cannot read from the terminal")?;
     let history = cache_dir().map(|directory| directory.join("history"));
     if let Some(history) = &history {
@@ -110,6 +108,8 @@ async fn complete(
 ) -> Result<(), Error> {
     if !line.is_empty() {
         *text = tokenizer.encode(line)?;
+    } else if text.len() > model.config().n_positions {
+        return Err(Error::Prompt("the text has filled the model's context; type a new prompt".to_owned()));
     }
     let mut out = std::io::stdout();
     let mut generation = Generation::new(model, Some(tokenizer), text, options)?;
