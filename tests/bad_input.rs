@@ -261,7 +261,10 @@ fn damaged_indices_are_refused() {
         (r#"{"weight_map": {"wte.weight": "../shard.safetensors"}}"#, ["\"../shard.safetensors\"", same_directory]),
         (r#"{"weight_map": {"wte.weight": "/etc/passwd"}}"#, ["\"/etc/passwd\"", same_directory]),
         (r#"{"weight_map": {"wte.weight": "a/shard.safetensors"}}"#, ["\"a/shard.safetensors\"", same_directory]),
-        (r#"{"weight_map": {"wte.weight": "absent.safetensors"}}"#, ["cannot read", "absent.safetensors"]),
+        (
+            r#"{"weight_map": {"wte.weight": "absent.safetensors"}}"#,
+            [index, "1 of the 1 files that it names are missing: absent.safetensors"],
+        ),
         (r#"{"weight_map": {"wte.weight": "config.json"}}"#, ["config.json", "not a sound safetensors file"]),
         (r#"{"weight_map": {}}"#, ["25 of the model's tensors are missing", "wte.weight"]),
     ] {
@@ -348,7 +351,12 @@ fn prompts_that_cannot_be_continued_are_refused() {
     }
     let sound = Model::sound();
     let mut command = gptj_without_gpu(&["generate", "--model", sound.path(), "--prompt", "text"]);
-    assert_refused("no tokenizer", &mut command, 1, &["has no tokenizer.json and no vocab.json", "--tokens"]);
+    assert_refused(
+        "no tokenizer",
+        &mut command,
+        1,
+        &["has no tokenizer.json and no vocab.json", "token ids in place of text"],
+    );
 }
 
 #[test]
@@ -356,7 +364,7 @@ fn texts_and_ids_that_are_no_tokens_are_refused() {
     let model = Model::sound();
     for (arguments, code, word) in [
         (&["--decode", "1024"][..], 1, "token 1024 is not in the vocabulary of 1024"),
-        (&["--decode", "1,x"], 2, "invalid value 'x' for '--decode <IDS>'"),
+        (&["--decode", "1,x"], 2, "invalid value '1,x' for '--decode <IDS>': \"x\" is no token id"),
         (&["--decode", "1", "text"], 2, "--decode"),
         (&["--model", model.path(), "text"], 1, "has no tokenizer.json and no vocab.json"),
     ] {
@@ -387,7 +395,7 @@ fn options_out_of_range_are_refused() {
         (&["--seed", "-1"], &["invalid value '-1' for '--seed <S>'"]),
         (&["--stop", ""], &["stop: a stop string is empty"]),
         (&["--stop", "x", "--stop", ""], &["stop: a stop string is empty"]),
-        (&["--prompt-tokens", "1,,2"], &["invalid value '' for '--tokens <IDS>'"]),
+        (&["--prompt-tokens", "1,,2"], &["invalid value '1,,2' for '--tokens <IDS>': \"\" is no token id"]),
         (&["--prompt-tokens", "4294967296"], &["invalid value '4294967296' for '--tokens <IDS>'"]),
         (&["--no-such-flag"], &["unexpected argument '--no-such-flag'"]),
         (&["--greedy", "--temperature", "1"], &["'--greedy' cannot be used with", "--temperature"]),

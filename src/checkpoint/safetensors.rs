@@ -6,9 +6,9 @@ use std::path::{Component, Path};
 use safetensors::tensor::{Dtype, Metadata};
 use safetensors::{SafeTensorError, SafeTensors};
 
-use super::Source;
 use super::file::MappedFile;
 use super::numbers::{Dense, NumberFormat, TensorView};
+use super::{Source, list};
 use crate::error::{Error, Result};
 
 /// One safetensors file whose header has been read and found sound.
@@ -52,7 +52,8 @@ pub(super) fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
     let Some(map) = json["weight_map"].as_object() else {
         return Err(Error::checkpoint(index, "weight_map is missing or not an object"));
     };
-    map.values()
+    let names: BTreeSet<String> = map
+        .values()
         .map(|name| {
             let name = name.as_str().unwrap_or_default();
             // A shard lies beside its index, wherever the index came from.
@@ -64,7 +65,14 @@ pub(super) fn shard_names(index: &Path) -> Result<BTreeSet<String>> {
                 Err(Error::checkpoint(index, format!("{name:?} is not the name of a file in the same directory")))
             }
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    let missing: Vec<String> = names.iter().filter(|name| !index.with_file_name(name).exists()).cloned().collect();
+    if missing.is_empty() {
+        return Ok(names);
+    }
+    let reason =
+        format!("{} of the {} files that it names are missing: {}", missing.len(), names.len(), list(&missing));
+    Err(Error::checkpoint(index, reason))
 }
 
 impl SafetensorsFile {

@@ -20,7 +20,8 @@ pub(crate) struct Verify {
     #[arg(value_name = "DIR|FILE")]
     model: Option<PathBuf>,
 
-    /// Print one JSON object: model, tensors, parameters, bytes, problems.
+    /// Print one JSON object: model, tensors, parameters, bytes, problems; where the model cannot be opened, only model
+    /// and problems.
     #[arg(long)]
     json: bool,
 }
@@ -34,17 +35,25 @@ pub(crate) fn run(arguments: &Verify) -> anyhow::Result<()> {
         None => model.checkpoint().map(|checkpoint| checkpoint.read_through(&mut progress)),
     };
     bar.finish_and_clear();
-    let mut found = found?;
+    let problem = |error: &Error| {
+        let tensor = if let Error::Tensor { name, .. } = error { Some(name) } else { None };
+        json!({ "tensor": tensor, "problem": error.to_string() })
+    };
+    let mut found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            if arguments.json {
+                print_json(&json!({ "model": model.name(), "problems": [problem(&error)] }))?;
+            }
+            return Err(error.into());
+        }
+    };
     let tokenizer = model.tokenizer(found.config.vocab_size);
     let has_tokenizer = matches!(tokenizer, Ok(Some(_)));
     found.problems.extend(tokenizer.err());
 
     let parameters = found.config.parameter_count();
     if arguments.json {
-        let problem = |error: &Error| {
-            let tensor = if let Error::Tensor { name, .. } = error { Some(name) } else { None };
-            json!({ "tensor": tensor, "problem": error.to_string() })
-        };
         print_json(&json!({
             "model": model.name(),
             "tensors": found.tensors,

@@ -134,7 +134,8 @@ pub(super) fn is_one(path: &Path) -> bool {
 pub(super) fn find(path: &Path) -> Result<Option<PathBuf>> {
     if path.is_file() {
         let format = Format::of_file(path).map_err(|error| Error::read(path, error))?;
-        let reason = "neither a model directory nor a GGUF or GGML file, which begins with GGUF, lmgg or tjgg";
+        let reason = "neither a model directory nor a GGUF or GGML file, which begins with GGUF, lmgg or tjgg; a \
+                      Hugging Face model is named by its directory";
         return if format.is_some() { Ok(Some(path.to_owned())) } else { Err(Error::checkpoint(path, reason)) };
     }
     // What cannot be read is for others to complain about: they know what must be there.
