@@ -58,8 +58,9 @@
 //! *Generating.* A [`Generation`] feeds the prompt in chunks and then replays the recorded pass for every token. While
 //! the GPU computes one step, the next is ready to go; for the most likely token the GPU does not even wait for the
 //! host to read the last one. [`Token::text`] is whole characters, and never the beginning of a stop string. A
-//! generation can be dropped at any token. Of `generate()`'s ways to choose, beams, assisted and guided generation are
-//! not here, and of a `generation_config.json` only the tokens that end a text are read.
+//! generation can be dropped at any token. Of `generate()`'s ways to choose, beams, assisted and guided generation,
+//! watermarks and biases of several tokens are not here, and of a `generation_config.json` only the tokens that end a
+//! text are read.
 //!
 //! *Many at once.* A [`Session`] continues all its sequences by one token a step. They may differ in everything:
 //! prompts, options, seeds, ends. There is no padding, and a sequence's tokens are, to the last one, those that it

@@ -233,7 +233,7 @@ impl Sampler {
         self.process(logits, text);
         let best = argmax(logits);
         if logits[best as usize] == f32::NEG_INFINITY {
-            let reason = format!("its options rule out every token after the first {}", text.tokens.len());
+            let reason = format!("the options rule out every token after the text's first {}", text.tokens.len());
             return Err(Error::option("sampling", reason));
         }
         if self.options.greedy {

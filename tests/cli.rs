@@ -319,6 +319,8 @@ fn tokenize_goes_both_ways() {
         (&["tokenize"], text, ids),
         (&["tokenize"], "To be, or not to be?\n", ids),
         (&["tokenize", "--decode", ids], "", text),
+        (&["tokenize", "--decode", "[410, 305,\n12, 526, 324, 290, 305, 31]"], "", text),
+        (&["tokenize", "--decode", "410 305 12 526 324 290 305 31"], "", text),
     ] {
         let (stdout, stderr) = run(gptj(arguments).write_stdin(input));
         assert_eq!(stdout, format!("{want}\n"), "{arguments:?}");

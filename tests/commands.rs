@@ -163,6 +163,14 @@ fn embed_and_hidden_states_agree() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1, "nothing else is left");
     #[cfg(unix)]
     {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        let plain = directory.path().join("plain");
+        std::fs::write(&plain, "").expect("a file");
+        assert_eq!(mode(&out), mode(&plain), "a new file is for whom files are here");
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o640)).expect("the file is ours");
+        run(&mut gptj(&["hidden-states", "--tokens", "1", "--out", plain.to_str().expect("a name")]));
+        assert_eq!(mode(&plain), 0o640, "an old one stays for whom it was");
         // What is no regular file stays what it is.
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&out, &link).expect("a link");
@@ -233,6 +241,8 @@ fn json_lines_have_options_of_their_own() {
         {"prompt": "To be", "temperature": 0.5, "bad_words_ids": [[1]], "logit_bias": {"2": 1.5}, "stop": ["a", "b"]}"#;
     std::fs::write(&path, text).expect("a file");
     let arguments = ["generate", "--prompts", path_argument, "-n", "6", "--seed", "1", "--scores"];
+    // JSON has no minus infinity, and the lines' options are changes of these.
+    let arguments = [&arguments[..], &["--logit-bias", "9=-inf"]].concat();
     let lines = lines(&run(&mut gptj(&arguments)).0);
     assert_eq!(lines.iter().map(|line| line.index).collect::<Vec<_>>(), [0, 1, 1, 2]);
     assert_eq!(lines.iter().map(|line| line.seed).collect::<Vec<_>>(), [None, Some(5), Some(6), Some(4)]);
@@ -247,6 +257,7 @@ fn json_lines_have_options_of_their_own() {
     let alone: Value = run_json(&mut gptj(&alone));
     assert_eq!((json!(lines[3].tokens), json!(lines[3].text)), (alone["tokens"].clone(), alone["text"].clone()));
     for line in &lines[1..3] {
+        assert!(!line.tokens.contains(&9));
         assert!(line.tokens.len() <= 10 && !line.text.as_ref().expect("a text").contains('e'));
     }
 }
@@ -284,6 +295,18 @@ fn a_prompt_is_continued_several_times() {
     assert_ne!(texts[0], texts[1]);
     let lines = lines(&run(&mut gptj(&[&arguments[..], &["--json"]].concat())).0);
     assert_eq!(lines.iter().map(|line| line.sequence).collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+/// What is said of a text that cannot go on does not stand in its line.
+#[test]
+fn an_error_ends_the_line_of_the_text() {
+    let Some(_gpu) = gpu() else { return };
+    let all: Vec<u32> = (0..1024).collect();
+    let arguments = ["generate", "--text", "To be", "--suppress-tokens", &ids(&all)];
+    let output = gptj(&arguments).assert().code(2).get_output().clone();
+    assert_eq!(String::from_utf8(output.stdout).expect("UTF-8"), "To be\n");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(err.contains("error: sampling: the options rule out every token after the text's first 2"), "{err}");
 }
 
 #[test]
@@ -332,7 +355,16 @@ fn arguments_at_fault_are_named() {
         (&["generate", "--prompts", &file("c", "{\"prompt\": \"a\"}\n{\"tokens\": 1}")], 1, &["line 2 of", "tokens"]),
         (&["generate", "--prompts", &file("d", "{\"prompt\": \"a\"}\n{")], 1, &["line 2 of", "EOF"]),
         (&["generate", "--prompts", &file("e", "{\"text\": \"a\"}")], 1, &["line 1 of", "a prompt or tokens"]),
-        (&["generate", "--prompts", &file("f", "{\"prompt\": \"a\", \"tmp\": 1}")], 1, &["unknown field `tmp`"]),
+        (
+            &["generate", "--prompts", &file("f", "{\"prompt\": \"a\", \"tmp\": 1}")],
+            1,
+            &["there is no option tmp", "stop, "],
+        ),
+        (&["generate", "--prompts", &file("h", "[{\"prompt\": \"a\"}]")], 1, &["is a JSON list"]),
+        (&["generate", "--text", "a", "--logit-bias", "1=-inf", "--prompts", "x"], 2, &["cannot be used with"]),
+        (&["generate", "--text", "a", "--greedy", "--num-return-sequences", "2"], 2, &["would all be the same"]),
+        (&["score", "--tokens", "1,,2"], 2, &["\"\" is no token id"]),
+        (&["score", "--tokens", "-1"], 2, &["\"-1\" is no token id"]),
         (&["generate", "--prompts", &file("g", "{\"prompt\": \"a\", \"top_p\": 3}")], 2, &["line 1 of", "top_p: 3"]),
         (&["generate", "--prompts", "x", "--text", "y"], 2, &["cannot be used with"]),
         (&["generate", "--text", "a", "--num-return-sequences", "0"], 2, &["num_return_sequences: 0 texts"]),

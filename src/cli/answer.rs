@@ -6,11 +6,14 @@ use clap::Args;
 use gptj::{Class, Selector};
 use serde_json::json;
 
-use super::input::{Input, encode};
+use super::input::{Ids, Input, encode};
 use super::load::Source;
 use super::{keep_pipelines, print_json};
 
 /// Find the answer to a question in a text with a GPTJForQuestionAnswering.
+///
+/// The answer is the likeliest run of tokens, which may begin or end within a word. Question and context must fit into
+/// the model's context.
 #[derive(Args)]
 pub(crate) struct AnswerArguments {
     #[command(flatten)]
@@ -21,8 +24,8 @@ pub(crate) struct AnswerArguments {
     question: Option<String>,
 
     /// The question as token ids.
-    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with = "question")]
-    question_tokens: Option<Vec<u32>>,
+    #[arg(long, value_name = "IDS", allow_negative_numbers = true, conflicts_with = "question")]
+    question_tokens: Option<Ids>,
 
     /// The text to find the answer in; the same as --text.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["text", "file", "tokens"], allow_hyphen_values = true)]
@@ -46,7 +49,7 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
     let (tokenizer, model) = (opened.tokenizer.as_ref(), &arguments.source.model);
     let question = match (&arguments.question, &arguments.question_tokens) {
         (Some(text), _) => encode(text, tokenizer, model)?,
-        (None, tokens) => tokens.clone().unwrap_or_default(),
+        (None, tokens) => tokens.as_ref().map_or_else(Vec::new, |ids| ids.0.clone()),
     };
     let context = match &arguments.context {
         Some(text) => encode(text, tokenizer, model)?,

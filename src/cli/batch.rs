@@ -53,6 +53,10 @@ pub(super) fn read(
 ) -> anyhow::Result<Vec<Job>> {
     let text = read_file(path)?;
     let is_json = text.trim_start().starts_with('{');
+    if serde_json::from_str::<Vec<Map<String, Value>>>(&text).is_ok() {
+        let reason = format!("{} is a JSON list; JSON lines are wanted, an object each", path.display());
+        return Err(Error::Prompt(reason).into());
+    }
     let mut jobs = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("line {} of {}", index + 1, path.display());
@@ -137,6 +141,11 @@ fn texts(
             let error = Error::Option { name: "num_return_sequences", reason };
             return Err(error).with_context(|| job.place.clone());
         }
+        if returns > 1 && job.options.sampling.greedy {
+            let reason = format!("{returns} greedy texts of one prompt would all be the same; leave out greedy");
+            let error = Error::Option { name: "num_return_sequences", reason };
+            return Err(error).with_context(|| job.place.clone());
+        }
         for index in 0..returns {
             // Random texts of one prompt differ, and so do those of different prompts.
             let offset = if job.has_seed { index } else { sequences.len() };
@@ -167,7 +176,7 @@ pub(super) async fn run(
     for (sequence, text) in sequences.into_iter().zip(&texts) {
         session.add(sequence).with_context(|| jobs[text.job].place.clone())?;
     }
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} texts, {msg}")?;
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} texts, {msg}")?;
     let bar = ProgressBar::new(texts.len() as u64).with_style(style).with_prefix("generating");
     let (mut steps, mut n_tokens, mut printed) = (0usize, 0usize, 0);
     while !session.is_empty() {

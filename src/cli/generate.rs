@@ -13,7 +13,7 @@ use super::batch;
 use super::input::Input;
 use super::load::{Opened, Source, open_gpu};
 use super::sampling::SamplingArguments;
-use super::{ContextArgument, keep_pipelines, note, print_json};
+use super::{ContextArgument, note, note_not_kept, print_json};
 
 /// Continue a prompt, or many at once.
 ///
@@ -27,9 +27,10 @@ pub(crate) struct Generate {
     #[command(flatten)]
     prompt: Input,
 
-    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8},
-    /// where options have the names that Hugging Face has for them, and stop, logit_bias and bad_words_ids take lists,
-    /// objects and token ids. Prints a JSON line for each, in their order.
+    /// Continue many prompts at once: FILE has one a line, or JSON lines like {"prompt": "…", "temperature": 0.8}, with
+    /// a prompt or tokens, num_return_sequences, and options under the names that Hugging Face has for them; stop is a
+    /// list of texts, bad_words_ids a list of lists of token ids, logit_bias an object. Prints a JSON line for each, in
+    /// their order.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
     pub(super) prompts: Option<PathBuf>,
 
@@ -54,7 +55,8 @@ pub(crate) struct Generate {
     scores: bool,
 
     /// Print one JSON object at the end: prompt_tokens, tokens, text, finish_reason, seed, adapter, timings, and scores
-    /// where they are asked for. With several texts, a line each.
+    /// where they are asked for. With several texts, a line each: index (of the prompt), sequence (of its texts),
+    /// prompt_tokens, tokens, text, finish_reason, seed, scores, and error where there is one.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -110,7 +112,19 @@ async fn stream(
     let mut generation = Generation::new(&mut model, tokenizer, prompt, options)?;
     let (mut text, mut scores) = (String::new(), Vec::new());
     let mut first_token_time = Duration::ZERO;
-    while let Some(token) = generation.next().await? {
+    let mut kept = Ok(());
+    loop {
+        let token = match generation.next().await {
+            Ok(Some(token)) => token,
+            Ok(None) => break,
+            Err(error) => {
+                // What is said of it begins a line.
+                if !arguments.json {
+                    writeln!(out)?;
+                }
+                return Err(error.into());
+            }
+        };
         let is_first = generation.generated().len() == 1;
         text.push_str(&token.text);
         scores.extend(token.score);
@@ -123,7 +137,7 @@ async fn stream(
         if is_first {
             first_token_time = program_start.elapsed();
             // By now every kernel has run, and the reader has something to read.
-            keep_pipelines(&gpu);
+            kept = gpu.save_pipelines();
         }
     }
     let outcome = Outcome {
@@ -155,14 +169,18 @@ async fn stream(
         if options.scores {
             result["scores"] = scores.into();
         }
+        note_not_kept(kept);
         return print_json(&result);
     }
     writeln!(out)?;
+    note_not_kept(kept);
     let gigabytes = Weights::bytes_per_token(opened.config()) as f64 / 1e9;
     let seed = seed.map_or_else(String::new, |seed| format!("; seed {seed}"));
+    let decode = outcome
+        .decode_rate()
+        .map_or_else(String::new, |rate| format!(", decode {rate:.1} tok/s = {:.2} GB/s of weights", rate * gigabytes));
     note(&format!(
-        "[{} tokens, {}; prompt {} tokens at {:.1} tok/s, decode {:.1} tok/s = {:.2} GB/s of weights; first token after \
-         {:.2} s{seed}; {adapter}]",
+        "[{} tokens, {}; prompt {} tokens at {:.1} tok/s{decode}; first token after {:.2} s{seed}; {adapter}]",
         outcome.tokens.len(),
         match outcome.reason {
             FinishReason::Stop => "ended by the text".to_owned(),
@@ -171,8 +189,6 @@ async fn stream(
         },
         outcome.prompt,
         outcome.prompt_rate(),
-        outcome.decode_rate(),
-        outcome.decode_rate() * gigabytes,
         outcome.first_token_time.as_secs_f64(),
     ));
     Ok(())
@@ -193,9 +209,9 @@ impl Outcome {
         self.prompt as f64 / self.prompt_time.as_secs_f64()
     }
 
-    /// The first token comes with the prompt; 0 where there is no other.
-    fn decode_rate(&self) -> f64 {
+    /// The first token comes with the prompt; `None` where there is no other.
+    fn decode_rate(&self) -> Option<f64> {
         let decoded = self.tokens.len() - 1;
-        if decoded == 0 { 0.0 } else { decoded as f64 / self.decode_time.as_secs_f64() }
+        (decoded > 0).then(|| decoded as f64 / self.decode_time.as_secs_f64())
     }
 }

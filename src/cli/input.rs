@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -21,9 +22,29 @@ pub(crate) struct Input {
     #[arg(long, short, visible_alias = "prompt-file", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
-    /// The text as token ids; needs no tokenizer.
-    #[arg(long, visible_alias = "prompt-tokens", value_name = "IDS", value_delimiter = ',')]
-    pub(crate) tokens: Option<Vec<u32>>,
+    /// The text as token ids, for which a model needs no tokenizer.
+    #[arg(long, visible_alias = "prompt-tokens", value_name = "IDS", allow_negative_numbers = true)]
+    pub(crate) tokens: Option<Ids>,
+}
+
+/// Token ids as people and programs write them: `1,2,3`, `1 2 3` or `[1, 2, 3]`.
+#[derive(Clone)]
+pub(crate) struct Ids(pub(crate) Vec<u32>);
+
+impl FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let list = text.trim();
+        let list = list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list);
+        let id = |word: &str| -> Result<u32, String> {
+            word.trim().parse().map_err(|_| format!("{:?} is no token id; say them as in 1,2,3", word.trim()))
+        };
+        let by_commas = list.contains(',');
+        let ids: Result<_, _> =
+            if by_commas { list.split(',').map(id).collect() } else { list.split_whitespace().map(id).collect() };
+        ids.map(Self)
+    }
 }
 
 impl Input {
@@ -41,7 +62,7 @@ impl Input {
     pub(crate) fn tokens(&self, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
         match (self.read()?, &self.tokens) {
             (Some(text), _) => encode(&text, tokenizer, model),
-            (None, tokens) => Ok(tokens.clone().unwrap_or_default()),
+            (None, tokens) => Ok(tokens.as_ref().map_or_else(Vec::new, |ids| ids.0.clone())),
         }
     }
 }
@@ -49,7 +70,7 @@ impl Input {
 /// The tokens of a text, where the model has a tokenizer.
 pub(crate) fn encode(text: &str, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
     let Some(tokenizer) = tokenizer else {
-        bail!("{} {NO_TOKENIZER}; give --tokenizer, or the text as --tokens", model.name());
+        bail!("{} {NO_TOKENIZER}; give --tokenizer, or token ids in place of text", model.name());
     };
     Ok(tokenizer.encode(text)?)
 }

@@ -22,7 +22,8 @@ pub(crate) struct PerplexityArguments {
     #[command(flatten)]
     source: Source,
 
-    /// The file with the text, every character of which counts.
+    /// The file with the text, every character of which counts; of --file and standard input, a line break at the very
+    /// end does not.
     #[arg(value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
     path: Option<PathBuf>,
 
@@ -57,7 +58,7 @@ pub(crate) async fn run(arguments: &PerplexityArguments, gpu: &Selector) -> anyh
     windows.check(&tokens, config)?;
     let options = LoadOptions { context: arguments.context, ..LoadOptions::default() };
     let mut model = opened.load(&open_gpu(gpu).await?, &options).await?;
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} tokens, {per_sec}, {eta} left")?;
+    let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} tokens, {eta} left")?;
     let bar = ProgressBar::new(tokens.len() as u64).with_style(style).with_prefix("reading");
     let result = model.perplexity(&tokens, windows, |done| bar.set_position(done as u64)).await;
     bar.finish_and_clear();

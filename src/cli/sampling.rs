@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use gptj::{GenerateOptions, SamplingOptions, Tokenizer};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ModelArguments;
-use super::input::encode;
+use super::input::{Ids, encode};
 
 /// The options of Hugging Face's `generate()`.
 #[derive(Args)]
@@ -28,8 +28,8 @@ pub(crate) struct SamplingArguments {
     stop: Vec<String>,
 
     /// The tokens that end the text, instead of the model's own.
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    eos_token_id: Option<Vec<u32>>,
+    #[arg(long, value_name = "IDS", allow_negative_numbers = true)]
+    eos_token_id: Option<Ids>,
 
     /// Always take the most likely token.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"])]
@@ -104,12 +104,12 @@ pub(crate) struct SamplingArguments {
     exponential_decay_length_penalty: Option<(usize, f32)>,
 
     /// Never generate these tokens.
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    suppress_tokens: Vec<u32>,
+    #[arg(long, value_name = "IDS", allow_negative_numbers = true)]
+    suppress_tokens: Option<Ids>,
 
     /// Do not generate these tokens first.
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    begin_suppress_tokens: Vec<u32>,
+    #[arg(long, value_name = "IDS", allow_negative_numbers = true)]
+    begin_suppress_tokens: Option<Ids>,
 
     /// After a prompt of one token, generate this one.
     #[arg(long, value_name = "ID")]
@@ -142,6 +142,7 @@ impl SamplingArguments {
             bad_words_ids.push(encode(word, tokenizer, model)?);
             bad_words_ids.push(encode(&format!(" {word}"), tokenizer, model)?);
         }
+        let ids = |ids: &Option<Ids>| ids.as_ref().map(|ids| ids.0.clone());
         let sampling = SamplingOptions {
             greedy: self.greedy,
             logit_bias: self.logit_bias.iter().copied().collect(),
@@ -155,8 +156,8 @@ impl SamplingArguments {
             forced_bos_token_id: self.forced_bos_token_id,
             forced_eos_token_id: self.forced_eos_token_id,
             exponential_decay_length_penalty: self.exponential_decay_length_penalty,
-            suppress_tokens: self.suppress_tokens.clone(),
-            begin_suppress_tokens: self.begin_suppress_tokens.clone(),
+            suppress_tokens: ids(&self.suppress_tokens).unwrap_or_default(),
+            begin_suppress_tokens: ids(&self.begin_suppress_tokens).unwrap_or_default(),
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
@@ -171,11 +172,14 @@ impl SamplingArguments {
             max_length: self.max_length,
             sampling,
             stop: self.stop.clone(),
-            eos_token_ids: self.eos_token_id.clone(),
+            eos_token_ids: ids(&self.eos_token_id),
             scores: false,
         })
     }
 }
+
+/// The options that [`set`] knows beside those of [`SamplingOptions`].
+const OTHER_NAMES: [&str; 5] = ["max_new_tokens", "max_length", "eos_token_id", "stop", "do_sample"];
 
 /// Changes an option by the name that Hugging Face has for it.
 pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> anyhow::Result<()> {
@@ -184,15 +188,19 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> an
         "max_length" => options.max_length = take("max_length", value)?,
         "eos_token_id" if value.is_u64() => options.eos_token_ids = Some(vec![take("eos_token_id", value)?]),
         "eos_token_id" => options.eos_token_ids = take("eos_token_id", value)?,
-        "stop" if value.is_string() => options.stop = vec![take("stop", value)?],
-        "stop" => options.stop = take("stop", value)?,
+        "stop" | "stop_strings" if value.is_string() => options.stop = vec![take("stop", value)?],
+        "stop" | "stop_strings" => options.stop = take("stop", value)?,
         "do_sample" => options.sampling.greedy = !take::<bool>("do_sample", value)?,
         _ => {
             // JSON has no minus infinity, which a bias may be.
             let unbiased = SamplingOptions { logit_bias: BTreeMap::new(), ..options.sampling.clone() };
             let mut changed = serde_json::to_value(unbiased)?;
-            changed[name] = value;
-            // What is no option is refused by its name.
+            let Some(place) = changed.get_mut(name) else {
+                let names = changed.as_object().into_iter().flat_map(|options| options.keys());
+                let names = OTHER_NAMES.into_iter().chain(names.map(String::as_str)).collect::<Vec<_>>().join(", ");
+                bail!("there is no option {name}; there are {names}");
+            };
+            *place = value;
             let mut changed: SamplingOptions = serde_path_to_error::deserialize(changed)?;
             if name != "logit_bias" {
                 changed.logit_bias = std::mem::take(&mut options.sampling.logit_bias);

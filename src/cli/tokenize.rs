@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 
-use super::input::Input;
+use super::input::{Ids, Input};
 use super::{ModelArguments, NO_TOKENIZER, TokenizerArguments, print_json};
 
 /// Turn text into token ids, or ids into text.
@@ -26,8 +26,9 @@ pub(crate) struct Tokenize {
     input: Input,
 
     /// Turn these token ids into text; the same as --tokens.
-    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["argument", "text", "file", "tokens"])]
-    decode: Option<Vec<u32>>,
+    #[arg(long, value_name = "IDS", allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["argument", "text", "file", "tokens"])]
+    decode: Option<Ids>,
 
     /// Print one JSON object: ids, tokens, text.
     #[arg(long)]
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Tokenize) -> anyhow::Result<()> {
     };
     let given = arguments.decode.as_ref().or(arguments.input.tokens.as_ref());
     let ids = match (given, &arguments.argument) {
-        (Some(ids), _) => {
+        (Some(Ids(ids)), _) => {
             checkpoint.config().check_tokens(ids)?;
             ids.clone()
         }
