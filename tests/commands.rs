@@ -183,6 +183,38 @@ fn embed_and_hidden_states_agree() {
     assert!(line.contains("5 tensors of 2 tokens"), "{line}");
 }
 
+/// Each of many texts gets what it gets alone, whatever comes before it, in a line of its own.
+#[test]
+fn many_texts_are_looked_at_in_order() {
+    let Some(_gpu) = gpu() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let [plain, json] = ["texts.txt", "texts.jsonl"].map(|name| directory.path().join(name));
+    std::fs::write(&plain, "To be\n\nO Romeo, Romeo\r\nI\n").expect("a file");
+    std::fs::write(&json, "{\"tokens\": [3, 1, 2]}\n{\"tokens\": [5]}\n").expect("a file");
+    let [plain, json] = [plain, json].map(|path| path.to_str().expect("a name").to_owned());
+    let label = format!("{CLASSES}/single_label");
+    for (command, file) in [
+        (&["score", "--top", "2"][..], &plain),
+        (&["embed"], &plain),
+        (&["embed", "--model", &label], &json),
+        (&["classify", "--model", &label], &json),
+    ] {
+        let each: &[[&str; 2]] = if file == &plain {
+            &[["--text", "To be"], ["--text", "O Romeo, Romeo"], ["--text", "I"]]
+        } else {
+            &[["--tokens", "3,1,2"], ["--tokens", "5"]]
+        };
+        let (lines, _) = run(&mut gptj(&[command, &["--texts", file]].concat()));
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), each.len(), "{command:?}");
+        for (index, (line, input)) in lines.into_iter().zip(each).enumerate() {
+            let mut alone: Value = run_json(&mut gptj(&[command, &["--json"], input].concat()));
+            alone["index"] = index.into();
+            assert_eq!(line, alone, "{command:?}");
+        }
+    }
+}
+
 /// A line of what `generate --prompts` prints.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,10 +380,14 @@ fn arguments_at_fault_are_named() {
         (&["answer", "--context", "y"], 2, &["--question"]),
         (&["generate", "--model", &base, "--tokens", "1"], 1, &["lm_head.weight", "GPTJForCausalLM"]),
         (&["generate", "--model", &label, "--tokens", "1"], 1, &["lm_head.weight", "score.weight"]),
+        (&["embed", "--texts", &file("j", "{\"tokens\": [1]}\n{\"tokens\": [5000]}")], 1, &["line 2 of", "token 5000"]),
+        (&["embed", "--texts", &file("k", "{\"text\": \"a\", \"top\": 1}")], 1, &["line 1 of", "no option top"]),
+        (&["embed", "--texts", &file("l", "{}")], 1, &["line 1 of", "a text or tokens"]),
+        (&["embed", "--texts", "x", "--text", "y"], 2, &["cannot be used with"]),
         (&["embed", "--text", "x", "--pooling", "max"], 2, &["invalid value 'max'"]),
         (&["hidden-states", "--text", "x"], 2, &["--out <FILE>"]),
         (&["generate", "--prompts", &file("a", "To be\n{\n"), "--top-p", "2"], 2, &["top_p: 2"]),
-        (&["generate", "--prompts", &file("b", "\n\n")], 1, &["has no prompts"]),
+        (&["generate", "--prompts", &file("b", "\n\n")], 1, &["has no texts"]),
         (&["generate", "--prompts", &file("c", "{\"prompt\": \"a\"}\n{\"tokens\": 1}")], 1, &["line 2 of", "tokens"]),
         (&["generate", "--prompts", &file("d", "{\"prompt\": \"a\"}\n{")], 1, &["line 2 of", "EOF"]),
         (&["generate", "--prompts", &file("e", "{\"text\": \"a\"}")], 1, &["line 1 of", "a prompt or tokens"]),

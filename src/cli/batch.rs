@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::generate::Generate;
-use super::input::{encode, read_file};
+use super::input::{Line, encode, read_lines};
 use super::load::{Opened, open_gpu};
 use super::sampling::{set, take};
 use super::{ModelArguments, keep_pipelines, note};
@@ -44,32 +44,23 @@ const BATCH: usize = 32;
 /// Texts of a run at most; all of them are in memory.
 const MOST_TEXTS: usize = 100_000;
 
-/// Reads a file of prompts: JSON lines if it begins like one, and else a prompt a line. Empty lines are passed over.
+/// Reads a file of prompts: JSON lines, or a prompt a line.
 pub(super) fn read(
     path: &Path,
     opened: &Opened,
     model: &ModelArguments,
     options: &GenerateOptions,
 ) -> anyhow::Result<Vec<Job>> {
-    let text = read_file(path)?;
-    let is_json = text.trim_start().starts_with('{');
-    if serde_json::from_str::<Vec<Map<String, Value>>>(&text).is_ok() {
-        let reason = format!("{} is a JSON list; JSON lines are wanted, an object each", path.display());
-        return Err(Error::Prompt(reason).into());
-    }
+    let (lines, are_json) = read_lines(path)?;
     let mut jobs = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let place = format!("line {} of {}", index + 1, path.display());
-        let job = if is_json {
-            parse(line, opened, model, options)
+    for Line { text, place } in lines {
+        let job = if are_json {
+            parse(&text, opened, model, options)
         } else {
-            encode(line, opened.tokenizer.as_ref(), model).map(|prompt| Job::new(prompt, options.clone()))
+            encode(&text, opened.tokenizer.as_ref(), model).map(|prompt| Job::new(prompt, options.clone()))
         };
         let job = job.with_context(|| place.clone())?;
-        jobs.push(Job { has_seed: job.has_seed && is_json, place, ..job });
-    }
-    if jobs.is_empty() {
-        return Err(Error::Prompt(format!("{} has no prompts", path.display())).into());
+        jobs.push(Job { has_seed: job.has_seed && are_json, place, ..job });
     }
     Ok(jobs)
 }

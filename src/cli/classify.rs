@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::{Class, Selector};
+use gptj::{Class, Classification, Selector};
 use serde_json::{Value, json};
 
-use super::input::Input;
+use super::input::{Inputs, Text};
+use super::keep_pipelines;
 use super::load::Source;
-use super::{keep_pipelines, print_json};
 
 /// Classify a text with a GPTJForSequenceClassification.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Classify {
     source: Source,
 
     #[command(flatten)]
-    input: Input,
+    inputs: Inputs,
 
     /// Print one JSON object: label, scores (label to probability, or to the number of a regression), logits.
     #[arg(long)]
@@ -26,15 +26,20 @@ pub(crate) struct Classify {
 
 pub(crate) async fn run(arguments: &Classify, gpu: &Selector) -> anyhow::Result<()> {
     let opened = arguments.source.open(Class::SequenceClassification)?;
-    let tokens = arguments.input.tokens(opened.tokenizer.as_ref(), &arguments.source.model)?;
-    opened.config().check_prompt(&tokens)?;
-    let mut model = opened.load_for(tokens.len(), gpu).await?;
-    let found = model.classify(&tokens).await?;
+    let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
+    let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
+    for text in &texts {
+        let found = model.classify(&text.tokens).await?;
+        print(arguments, text, &found, &opened.config().labels)?;
+    }
     keep_pipelines(model.gpu());
-    let labels = &opened.config().labels;
+    Ok(())
+}
+
+fn print(arguments: &Classify, text: &Text, found: &Classification, labels: &[String]) -> anyhow::Result<()> {
     let scores = || labels.iter().zip(&found.scores);
-    if arguments.json {
-        return print_json(&json!({
+    if arguments.json || text.index.is_some() {
+        return text.print_json(json!({
             "label": labels[found.best()],
             "scores": scores().map(|(label, &score)| (label.clone(), json!(score))).collect::<Value>(),
             "logits": found.logits,

@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use gptj::{Class, Pooling, Selector};
 use serde_json::json;
 
-use super::input::Input;
+use super::input::{Inputs, Text};
+use super::keep_pipelines;
 use super::load::Source;
-use super::{keep_pipelines, print_json};
 
 /// Turn a text into a vector: its last hidden states, pooled.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Embed {
     source: Source,
 
     #[command(flatten)]
-    input: Input,
+    inputs: Inputs,
 
     /// How the tokens' states become one.
     #[arg(long, value_name = "HOW", default_value = "weighted")]
@@ -40,20 +40,22 @@ enum PoolingArgument {
 
 pub(crate) async fn run(arguments: &Embed, gpu: &Selector) -> anyhow::Result<()> {
     let opened = arguments.source.open(Class::Model)?;
-    let tokens = arguments.input.tokens(opened.tokenizer.as_ref(), &arguments.source.model)?;
-    opened.config().check_prompt(&tokens)?;
+    let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
     let pooling = match arguments.pooling {
         PoolingArgument::Last => Pooling::Last,
         PoolingArgument::Mean => Pooling::Mean,
         PoolingArgument::Weighted => Pooling::WeightedMean,
     };
-    let mut model = opened.load_for(tokens.len(), gpu).await?;
-    let embedding = model.embed(&tokens, pooling).await?;
-    keep_pipelines(model.gpu());
-    if arguments.json {
-        return print_json(&json!({ "embedding": embedding }));
+    let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
+    for text in &texts {
+        let embedding = model.embed(&text.tokens, pooling).await?;
+        if arguments.json || text.index.is_some() {
+            text.print_json(json!({ "embedding": embedding }))?;
+        } else {
+            let numbers: Vec<_> = embedding.iter().map(f32::to_string).collect();
+            writeln!(std::io::stdout(), "{}", numbers.join(" "))?;
+        }
     }
-    let numbers: Vec<_> = embedding.iter().map(f32::to_string).collect();
-    writeln!(std::io::stdout(), "{}", numbers.join(" "))?;
+    keep_pipelines(model.gpu());
     Ok(())
 }

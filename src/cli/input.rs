@@ -1,14 +1,17 @@
-//! The text that a command works on, in whatever form it comes.
+//! The text that a command works on, in whatever form it comes, or the texts.
 
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use gptj::Tokenizer;
+use serde_json::{Map, Value};
 
-use super::{ModelArguments, NO_TOKENIZER};
+use super::load::Opened;
+use super::sampling::take;
+use super::{ModelArguments, NO_TOKENIZER, print_json};
 
 /// A text or its tokens.
 #[derive(Args, Default)]
@@ -65,6 +68,96 @@ impl Input {
             (None, tokens) => Ok(tokens.as_ref().map_or_else(Vec::new, |ids| ids.0.clone())),
         }
     }
+}
+
+/// A text or its tokens, or many of them.
+#[derive(Args)]
+pub(crate) struct Inputs {
+    #[command(flatten)]
+    one: Input,
+
+    /// Many texts: FILE has one a line, or JSON lines like {"text": "…"} or {"tokens": [1, 2]}. Prints a JSON line for
+    /// each, in their order, with the index that it has.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "tokens"])]
+    texts: Option<PathBuf>,
+}
+
+/// A text that a model is to look at.
+pub(crate) struct Text {
+    pub(crate) tokens: Vec<u32>,
+    /// Which of many it is.
+    pub(crate) index: Option<usize>,
+}
+
+impl Inputs {
+    /// The texts that there are, each of which a model of this configuration can take.
+    pub(crate) fn read(&self, opened: &Opened, model: &ModelArguments) -> anyhow::Result<Vec<Text>> {
+        let tokenizer = opened.tokenizer.as_ref();
+        let Some(path) = &self.texts else {
+            let tokens = self.one.tokens(tokenizer, model)?;
+            opened.config().check_prompt(&tokens)?;
+            return Ok(vec![Text { tokens, index: None }]);
+        };
+        let (lines, are_json) = read_lines(path)?;
+        let read = |line: &str| -> anyhow::Result<Vec<u32>> {
+            let tokens = if are_json { parse(line, tokenizer, model)? } else { encode(line, tokenizer, model)? };
+            opened.config().check_prompt(&tokens)?;
+            Ok(tokens)
+        };
+        let text = |(index, line): (usize, &Line)| {
+            let tokens = read(&line.text).with_context(|| line.place.clone())?;
+            Ok(Text { tokens, index: Some(index) })
+        };
+        lines.iter().enumerate().map(text).collect()
+    }
+}
+
+impl Text {
+    /// Tokens of the longest of some texts.
+    pub(crate) fn longest(texts: &[Self]) -> usize {
+        texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0)
+    }
+
+    /// Prints what was found for machines: an object, or a line where it is of one of many texts.
+    pub(crate) fn print_json(&self, mut found: Value) -> anyhow::Result<()> {
+        let Some(index) = self.index else { return print_json(&found) };
+        found["index"] = index.into();
+        Ok(writeln!(std::io::stdout(), "{found}")?)
+    }
+}
+
+/// The tokens of a line like `{"text": "…"}`.
+fn parse(line: &str, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
+    let mut line: Map<String, Value> = serde_json::from_str(line)?;
+    match (line.remove("text"), line.remove("tokens"), line.keys().next()) {
+        (_, _, Some(other)) => bail!("there is no option {other}; there are text and tokens"),
+        (Some(text), None, None) => encode(&take::<String>("text", text)?, tokenizer, model),
+        (None, Some(tokens), None) => take("tokens", tokens),
+        _ => bail!("it must have either a text or tokens"),
+    }
+}
+
+/// A line of a file with many texts.
+pub(crate) struct Line {
+    pub(crate) text: String,
+    /// Where it is, for messages.
+    pub(crate) place: String,
+}
+
+/// The lines of a file with many texts, but for empty ones; and whether they are JSON lines, as they are if the first
+/// begins like one.
+pub(crate) fn read_lines(path: &Path) -> anyhow::Result<(Vec<Line>, bool)> {
+    let text = read_file(path)?;
+    if serde_json::from_str::<Vec<Map<String, Value>>>(&text).is_ok() {
+        bail!("{} is a JSON list; JSON lines are wanted, an object each", path.display());
+    }
+    let place = |index: usize| format!("line {} of {}", index + 1, path.display());
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines: Vec<_> = lines.map(|(index, line)| Line { text: line.to_owned(), place: place(index) }).collect();
+    if lines.is_empty() {
+        bail!("{} has no texts", path.display());
+    }
+    Ok((lines, text.trim_start().starts_with('{')))
 }
 
 /// The tokens of a text, where the model has a tokenizer.

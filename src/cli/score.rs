@@ -6,9 +6,9 @@ use clap::Args;
 use gptj::{Class, Score, Selector, Tokenizer};
 use serde_json::{Value, json};
 
-use super::input::Input;
+use super::input::{Inputs, Text};
+use super::keep_pipelines;
 use super::load::Source;
-use super::{keep_pipelines, print_json};
 
 /// Show how likely each token of a text is, given those before it.
 #[derive(Args)]
@@ -17,7 +17,7 @@ pub(crate) struct ScoreArguments {
     source: Source,
 
     #[command(flatten)]
-    input: Input,
+    inputs: Inputs,
 
     /// Show the N most likely tokens at each place as well.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
@@ -31,22 +31,29 @@ pub(crate) struct ScoreArguments {
 
 pub(crate) async fn run(arguments: &ScoreArguments, gpu: &Selector) -> anyhow::Result<()> {
     let opened = arguments.source.open(Class::CausalLm)?;
-    let tokens = arguments.input.tokens(opened.tokenizer.as_ref(), &arguments.source.model)?;
-    opened.config().check_prompt(&tokens)?;
-    let mut model = opened.load_for(tokens.len(), gpu).await?;
-    let score = model.score(&tokens, arguments.top).await?;
-    keep_pipelines(model.gpu());
-    if arguments.json {
-        let top = |top: &Vec<(u32, f64)>| top.iter().map(|(id, logprob)| (id.to_string(), json!(logprob))).collect();
-        return print_json(&json!({
-            "tokens": tokens,
-            "logprobs": score.log_probabilities,
-            "top": score.top.iter().map(top).collect::<Vec<Value>>(),
-            "sum": score.sum(),
-            "perplexity": score.perplexity(),
-        }));
+    let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
+    let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
+    for text in &texts {
+        let score = model.score(&text.tokens, arguments.top).await?;
+        if arguments.json || text.index.is_some() {
+            text.print_json(to_json(&text.tokens, &score))?;
+        } else {
+            print(&text.tokens, &score, opened.tokenizer.as_ref())?;
+        }
     }
-    print(&tokens, &score, opened.tokenizer.as_ref())
+    keep_pipelines(model.gpu());
+    Ok(())
+}
+
+fn to_json(tokens: &[u32], score: &Score) -> Value {
+    let top = |top: &Vec<(u32, f64)>| top.iter().map(|(id, logprob)| (id.to_string(), json!(logprob))).collect();
+    json!({
+        "tokens": tokens,
+        "logprobs": score.log_probabilities,
+        "top": score.top.iter().map(top).collect::<Vec<Value>>(),
+        "sum": score.sum(),
+        "perplexity": score.perplexity(),
+    })
 }
 
 fn print(tokens: &[u32], score: &Score, tokenizer: Option<&Tokenizer>) -> anyhow::Result<()> {
