@@ -58,6 +58,7 @@ fn kernels_are_right_and_timed() {
         "attention",
         "merge_attention",
         "flash_attention",
+        "attention_weights",
         "block_out",
         "lm_head",
         "argmax",

@@ -81,6 +81,9 @@ pub(super) fn all(bench: &Workbench, rows: Option<&[usize]>) -> Vec<Case> {
             cases.push(attention(config, "merge_attention", rows, depth));
         }
     }
+    if config.n_positions >= SPLIT_ROWS && bench.holds_slots(1) {
+        cases.push(attention_weights(config, SPLIT_ROWS, config.n_positions.min(512)));
+    }
     cases.extend(regimes.iter().map(|&(regime, rows)| block_out(config, regime, rows)));
     let head = can_be_outputs(products).into_iter().map(|rows| (bench.geometry.head_regime(rows), rows));
     let outputs = can_be_outputs(outputs);
@@ -397,6 +400,42 @@ fn attention(config: &Config, kernel: &'static str, n_rows: usize, positions: us
         Ok(Work { checks: vec![Check { written: activations.into(), wanted, tolerance: 1e-4 }], ..work })
     };
     Case { positions: Some(positions), ..Case::new(kernel, shape, n_rows, make) }
+}
+
+/// What attention mixes values by, for the last rows of a prompt.
+fn attention_weights(config: &Config, n_rows: usize, positions: usize) -> Case {
+    let make = move |bench: &mut Workbench| {
+        let config = bench.config.clone();
+        let Config { n_embd, n_head, .. } = config;
+        let rows: Vec<Row> = (positions - n_rows..positions).map(|i| Row { slot: 0, position: i as u32 }).collect();
+        let step_tensor = bench.step(&rows, 0)?;
+        let width = config.activation_width();
+        let before = random(1, n_rows * width);
+        let activations = bench.floats("activations", capacity(n_rows), width, &before)?;
+        let (layer, seed) = bench.filled_layer(1)?;
+        let room = layer.cache().0.room();
+        let weights = bench.zeros("weights", 1, n_rows * n_head * room, Format::F32)?;
+        let launch = bench.kernels.attention_weights(&step_tensor, &activations, layer.cache(), &weights);
+
+        let [keys, _] = layer.histories(seed, 0, positions);
+        let q: Vec<f32> =
+            before.chunks_exact(width).flat_map(|row| &row[config.block_out_inputs()..][..n_embd]).copied().collect();
+        let of_heads = reference::attention_weights(&rows, &q, &keys);
+        let mut wanted = Vec::new();
+        for head in sample(of_heads.len()) {
+            let of_head = &of_heads[head];
+            wanted.extend(
+                sample(of_head.len()).into_iter().map(|position| (0, head * room + position, of_head[position])),
+            );
+        }
+        let seen: u64 = rows.iter().map(|row| u64::from(row.position) + 1).sum();
+        let bytes = (positions * n_embd) as u64 * 2 + (n_rows * n_embd) as u64 * 4 + seen * n_head as u64 * 4;
+        // Weights are at most 1.
+        let checks = vec![Check { written: weights.into(), wanted, tolerance: 1e-4 }];
+        Ok(Work { plans: vec![plan([launch])], bytes, flops: 2 * n_embd as u64 * seen, checks, ..nothing(n_rows) })
+    };
+    let shape = shape_name([config.n_head, config.head_dim()]);
+    Case { positions: Some(positions), ..Case::new("attention_weights", shape, n_rows, make) }
 }
 
 fn argmax(config: &Config, n_rows: usize) -> Case {
