@@ -1,7 +1,7 @@
 //! The command line: arguments in, text or JSON out.
 //!
-//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1, or 2
-//! where an option has a value that it cannot have, as clap has it for what is no option.
+//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1; or
+//! 2 where an option has a value that it cannot have, as clap has it for what is no option; or 130 after Ctrl-C.
 
 mod cli;
 

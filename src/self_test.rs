@@ -11,7 +11,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Format, Gpu, Plan, Product, StepSize, Submission, Tensor};
 use crate::kernels::{Kernels, StepHeader};
 use crate::regime::{Geometry, Regime, TILE_ROWS, VectorShape};
@@ -90,8 +90,10 @@ pub async fn multiplies_rightly(gpu: &Gpu, product: Product) -> Result<bool> {
             submission.run([&plan], StepSize { rows: 0, outputs: ROWS as u32, positions: 1 });
             submission.submit();
         };
-        if gpu.attempt(multiply).await.is_err() {
-            return Ok(false);
+        match gpu.attempt(multiply).await {
+            Ok(()) => {}
+            Err(reason) if results.is_empty() => return Err(Error::Gpu(reason)),
+            Err(_) => return Ok(false),
         }
         results.push(logits.read::<f32>(gpu, ROWS).await?);
     }

@@ -355,6 +355,21 @@ fn repl_continues_what_is_typed() {
     }
 }
 
+/// What cannot be continued costs only itself, and what was shown of it stays.
+#[test]
+fn repl_survives_what_cannot_be_continued() {
+    let Some(_gpu) = gpu() else { return };
+    let all: Vec<u32> = (0..1024).collect();
+    let input = format!("/set suppress_tokens {all:?}\nTo be\n/set suppress_tokens []\nTo be\n\n/show\n");
+    let (out, err) = run(gptj(&["repl", "-n", "600", "--greedy", "--logit-bias", "9=-inf"]).write_stdin(input));
+    let second = out.strip_prefix("To be\n").unwrap_or_else(|| panic!("the error's text has a line: {out}"));
+    assert!(second.starts_with("To be") && second.len() > 100, "{out}");
+    let full = "the text has filled the model's context";
+    for words in ["error: sampling: the options rule out every token", full, "\"9\": \"-inf\""] {
+        assert!(err.contains(words), "{words} is missing in {err}");
+    }
+}
+
 /// What is wrong is said before anything is loaded, and on which line of a file.
 #[test]
 fn arguments_at_fault_are_named() {
@@ -381,7 +396,7 @@ fn arguments_at_fault_are_named() {
         (&["generate", "--model", &base, "--tokens", "1"], 1, &["lm_head.weight", "GPTJForCausalLM"]),
         (&["generate", "--model", &label, "--tokens", "1"], 1, &["lm_head.weight", "score.weight"]),
         (&["embed", "--texts", &file("j", "{\"tokens\": [1]}\n{\"tokens\": [5000]}")], 1, &["line 2 of", "token 5000"]),
-        (&["embed", "--texts", &file("k", "{\"text\": \"a\", \"top\": 1}")], 1, &["line 1 of", "no option top"]),
+        (&["embed", "--texts", &file("k", "{\"text\": \"a\", \"top\": 1}")], 1, &["line 1 of", "a text has no top"]),
         (&["embed", "--texts", &file("l", "{}")], 1, &["line 1 of", "a text or tokens"]),
         (&["embed", "--texts", "x", "--text", "y"], 2, &["cannot be used with"]),
         (&["embed", "--text", "x", "--pooling", "max"], 2, &["invalid value 'max'"]),
@@ -391,15 +406,12 @@ fn arguments_at_fault_are_named() {
         (&["generate", "--prompts", &file("c", "{\"prompt\": \"a\"}\n{\"tokens\": 1}")], 1, &["line 2 of", "tokens"]),
         (&["generate", "--prompts", &file("d", "{\"prompt\": \"a\"}\n{")], 1, &["line 2 of", "EOF"]),
         (&["generate", "--prompts", &file("e", "{\"text\": \"a\"}")], 1, &["line 1 of", "a prompt or tokens"]),
-        (
-            &["generate", "--prompts", &file("f", "{\"prompt\": \"a\", \"tmp\": 1}")],
-            1,
-            &["there is no option tmp", "stop, "],
-        ),
+        (&["generate", "--prompts", &file("f", "{\"prompt\": \"a\", \"tmp\": 1}")], 2, &["there is no tmp", "stop, "]),
         (&["generate", "--prompts", &file("h", "[{\"prompt\": \"a\"}]")], 1, &["is a JSON list"]),
-        (&["generate", "--text", "a", "--logit-bias", "1=-inf", "--prompts", "x"], 2, &["cannot be used with"]),
         (&["generate", "--text", "a", "--greedy", "--num-return-sequences", "2"], 2, &["would all be the same"]),
         (&["score", "--tokens", "1,,2"], 2, &["\"\" is no token id"]),
+        (&["score", "--tokens", ""], 2, &["there are none"]),
+        (&["embed", "--texts", &file("m", "[\"a\", \"b\"]")], 1, &["is a JSON list"]),
         (&["score", "--tokens", "-1"], 2, &["\"-1\" is no token id"]),
         (&["generate", "--prompts", &file("g", "{\"prompt\": \"a\", \"top_p\": 3}")], 2, &["line 1 of", "top_p: 3"]),
         (&["generate", "--prompts", "x", "--text", "y"], 2, &["cannot be used with"]),

@@ -17,7 +17,7 @@ pub struct Verification {
     pub tensors: usize,
     /// Bytes that they take in their files.
     pub bytes: u64,
-    /// What is wrong, in the order of the forward pass.
+    /// What is wrong: what must not be there, and then the rest in the order of the forward pass.
     pub problems: Vec<Error>,
 }
 

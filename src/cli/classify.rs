@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: &Classify, gpu: &Selector) -> anyhow::Result<
     let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
     let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
     for text in &texts {
-        let found = model.classify(&text.tokens).await?;
+        let found = text.found(model.classify(&text.tokens).await)?;
         print(arguments, text, &found, &opened.config().labels)?;
     }
     keep_pipelines(model.gpu());

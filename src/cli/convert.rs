@@ -12,6 +12,8 @@ use gptj::{Checkpoint, Tokenizer};
 use super::{LoraArguments, gigabytes, on_ctrl_c, progress_bar, show};
 
 /// Write a model as a Hugging Face directory (config.json, model.safetensors, tokenizer files); needs no GPU.
+///
+/// The directory is there when all of it is on disk. Where something fails, or Ctrl-C stops it, nothing is left.
 #[derive(Args)]
 pub(crate) struct Convert {
     /// The model.

@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: &Embed, gpu: &Selector) -> anyhow::Result<()>
     };
     let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
     for text in &texts {
-        let embedding = model.embed(&text.tokens, pooling).await?;
+        let embedding = text.found(model.embed(&text.tokens, pooling).await)?;
         if arguments.json || text.index.is_some() {
             text.print_json(json!({ "embedding": embedding }))?;
         } else {

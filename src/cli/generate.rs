@@ -102,6 +102,7 @@ async fn stream(
     let context = model.config().n_positions;
     let adapter = gpu.info();
 
+    let mut generation = Generation::new(&mut model, tokenizer, prompt, options)?;
     let mut out = std::io::stdout();
     if !arguments.json
         && let Some(tokenizer) = tokenizer
@@ -109,7 +110,6 @@ async fn stream(
         write!(out, "{}", tokenizer.decode(prompt)?)?;
         out.flush()?;
     }
-    let mut generation = Generation::new(&mut model, tokenizer, prompt, options)?;
     let (mut text, mut scores) = (String::new(), Vec::new());
     let mut first_token_time = Duration::ZERO;
     let mut kept = Ok(());

@@ -39,6 +39,9 @@ impl FromStr for Ids {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let list = text.trim();
+        if list.is_empty() {
+            return Err("there are none; say them as in 1,2,3".to_owned());
+        }
         let list = list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(list);
         let id = |word: &str| -> Result<u32, String> {
             word.trim().parse().map_err(|_| format!("{:?} is no token id; say them as in 1,2,3", word.trim()))
@@ -87,6 +90,8 @@ pub(crate) struct Text {
     pub(crate) tokens: Vec<u32>,
     /// Which of many it is.
     pub(crate) index: Option<usize>,
+    /// Where it was read, if it is one of many.
+    place: Option<String>,
 }
 
 impl Inputs {
@@ -96,7 +101,7 @@ impl Inputs {
         let Some(path) = &self.texts else {
             let tokens = self.one.tokens(tokenizer, model)?;
             opened.config().check_prompt(&tokens)?;
-            return Ok(vec![Text { tokens, index: None }]);
+            return Ok(vec![Text { tokens, index: None, place: None }]);
         };
         let (lines, are_json) = read_lines(path)?;
         let read = |line: &str| -> anyhow::Result<Vec<u32>> {
@@ -106,7 +111,7 @@ impl Inputs {
         };
         let text = |(index, line): (usize, &Line)| {
             let tokens = read(&line.text).with_context(|| line.place.clone())?;
-            Ok(Text { tokens, index: Some(index) })
+            Ok(Text { tokens, index: Some(index), place: Some(line.place.clone()) })
         };
         lines.iter().enumerate().map(text).collect()
     }
@@ -116,6 +121,14 @@ impl Text {
     /// Tokens of the longest of some texts.
     pub(crate) fn longest(texts: &[Self]) -> usize {
         texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0)
+    }
+
+    /// What was found of it, or an error that says which of many it is.
+    pub(crate) fn found<T>(&self, found: gptj::Result<T>) -> anyhow::Result<T> {
+        match &self.place {
+            Some(place) => found.with_context(|| place.clone()),
+            None => Ok(found?),
+        }
     }
 
     /// Prints what was found for machines: an object, or a line where it is of one of many texts.
@@ -130,7 +143,7 @@ impl Text {
 fn parse(line: &str, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
     let mut line: Map<String, Value> = serde_json::from_str(line)?;
     match (line.remove("text"), line.remove("tokens"), line.keys().next()) {
-        (_, _, Some(other)) => bail!("there is no option {other}; there are text and tokens"),
+        (_, _, Some(other)) => bail!("a text has no {other}; it has text or tokens"),
         (Some(text), None, None) => encode(&take::<String>("text", text)?, tokenizer, model),
         (None, Some(tokens), None) => take("tokens", tokens),
         _ => bail!("it must have either a text or tokens"),
@@ -148,7 +161,8 @@ pub(crate) struct Line {
 /// begins like one.
 pub(crate) fn read_lines(path: &Path) -> anyhow::Result<(Vec<Line>, bool)> {
     let text = read_file(path)?;
-    if serde_json::from_str::<Vec<Map<String, Value>>>(&text).is_ok() {
+    let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    if list.first().is_some_and(|first| first.is_object() || first.is_string()) {
         bail!("{} is a JSON list; JSON lines are wanted, an object each", path.display());
     }
     let place = |index: usize| format!("line {} of {}", index + 1, path.display());

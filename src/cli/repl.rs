@@ -119,14 +119,20 @@ async fn complete(
         _ => {}
     };
     show(&tokenizer.decode(text)?);
-    while !interrupted.load(Ordering::Relaxed)
-        && let Some(token) = generation.next().await?
-    {
-        show(&token.text);
+    let mut outcome = Ok(());
+    while !interrupted.load(Ordering::Relaxed) {
+        match generation.next().await {
+            Ok(Some(token)) => show(&token.text),
+            Ok(None) => break,
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
     }
     show("\n");
     text.extend(generation.generated());
-    Ok(())
+    outcome
 }
 
 /// The options with one of them changed: `temperature 0.8`.
@@ -147,6 +153,10 @@ fn changed(
 
 fn show(options: &GenerateOptions) -> anyhow::Result<String> {
     let mut all = serde_json::to_value(&options.sampling)?;
+    for (token, bias) in options.sampling.logit_bias.iter().filter(|(_, bias)| bias.is_infinite()) {
+        // JSON has no such number.
+        all["logit_bias"][token.to_string()] = bias.to_string().into();
+    }
     all["max_new_tokens"] = options.max_new_tokens.into();
     all["max_length"] = options.max_length.into();
     all["eos_token_id"] = options.eos_token_ids.clone().into();

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
-use gptj::{GenerateOptions, SamplingOptions, Tokenizer};
+use gptj::{Error, GenerateOptions, SamplingOptions, Tokenizer};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -198,7 +198,8 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> an
             let Some(place) = changed.get_mut(name) else {
                 let names = changed.as_object().into_iter().flat_map(|options| options.keys());
                 let names = OTHER_NAMES.into_iter().chain(names.map(String::as_str)).collect::<Vec<_>>().join(", ");
-                bail!("there is no option {name}; there are {names}");
+                let reason = format!("there is no {name}; there are {names}");
+                return Err(Error::Option { name: "option", reason }.into());
             };
             *place = value;
             let mut changed: SamplingOptions = serde_path_to_error::deserialize(changed)?;

@@ -34,7 +34,7 @@ pub(crate) async fn run(arguments: &ScoreArguments, gpu: &Selector) -> anyhow::R
     let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
     let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
     for text in &texts {
-        let score = model.score(&text.tokens, arguments.top).await?;
+        let score = text.found(model.score(&text.tokens, arguments.top).await)?;
         if arguments.json || text.index.is_some() {
             text.print_json(to_json(&text.tokens, &score))?;
         } else {

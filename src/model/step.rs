@@ -173,10 +173,11 @@ impl Model {
         submission.encode()
     }
 
-    /// Runs the pass up to the end of the residual stream, of which the GPU has the first part when this returns. What
-    /// follows goes into the submission that comes back.
+    /// Runs the pass up to the end of the residual stream. What follows goes into the submission that comes back, which
+    /// has the last part of it; the GPU has the others already, if there are any.
     pub(super) fn submit_body(&self, mut submission: Submission, step: StepSize) -> Submission {
         let n_rows = step.rows as usize;
+        assert!(n_rows > 0, "a step has rows");
         let together = (SUBMITTED_ROWS / n_rows).max(1);
         let mut plans = self.body(n_rows).peekable();
         // Somebody waits for it: the GPU can begin while the rest is encoded.

@@ -81,9 +81,8 @@ pub(super) fn all(bench: &Workbench, rows: Option<&[usize]>) -> Vec<Case> {
             cases.push(attention(config, "merge_attention", rows, depth));
         }
     }
-    if config.n_positions >= SPLIT_ROWS && bench.holds_slots(1) {
-        cases.push(attention_weights(config, SPLIT_ROWS, config.n_positions.min(512)));
-    }
+    let looked_at = can_be_outputs(rows.unwrap_or(&[SPLIT_ROWS])).into_iter().filter(|_| bench.holds_slots(1));
+    cases.extend(looked_at.map(|rows| attention_weights(config, rows, config.n_positions.min(512))));
     cases.extend(regimes.iter().map(|&(regime, rows)| block_out(config, regime, rows)));
     let head = can_be_outputs(products).into_iter().map(|rows| (bench.geometry.head_regime(rows), rows));
     let outputs = can_be_outputs(outputs);
