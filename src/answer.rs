@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use crate::classify::softmax;
 use crate::config::{Class, Config};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{LOGITS, Model};
 use crate::score::check_finite;
 
 /// Where in a context the answer to a question is.
@@ -61,8 +61,8 @@ impl Model {
             end_logits.push(logits[1]);
         };
         self.logits_at_every_token(0, &tokens, 0, visit).await?;
-        check_finite(&start_logits)?;
-        check_finite(&end_logits)?;
+        check_finite(&start_logits, LOGITS)?;
+        check_finite(&end_logits, LOGITS)?;
         let [starts, ends] = [&start_logits, &end_logits]
             .map(|logits| softmax(logits[question.len()..].iter().map(|&logit| f64::from(logit))));
         let (span, score) = best_span(&starts, &ends, longest);

@@ -2,7 +2,7 @@
 
 use crate::config::{Class, Config, ProblemType};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{LOGITS, Model};
 use crate::score::check_finite;
 
 /// What a model thinks of a text, a number for each of [`Config::labels`].
@@ -39,7 +39,7 @@ impl Model {
         let last = tokens.iter().rposition(is_text).unwrap_or(0);
         self.truncate(0, 0);
         let logits = self.logits(0, &tokens[..=last]).await?;
-        check_finite(&logits)?;
+        check_finite(&logits, LOGITS)?;
         let scores = scores(&logits, self.config());
         Ok(Classification { logits, scores })
     }

@@ -1,7 +1,8 @@
 //! Texts as vectors: their last hidden states, pooled.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
+use crate::score::check_finite;
 
 /// How the hidden states of a text's tokens become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +21,10 @@ impl Model {
     /// sequence is lost.
     ///
     /// # Errors
-    /// [`Error::Prompt`] where there are no tokens, one is not in the vocabulary, or they exceed the context;
-    /// [`Error::Numbers`] where the hidden states are not finite; [`Error::OutOfMemory`] where there is no room to read
-    /// them; [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Prompt`](crate::Error::Prompt) where there are no tokens, one is not in the vocabulary, or they exceed
+    /// the context; [`Error::Numbers`](crate::Error::Numbers) where the hidden states are not finite;
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where there is no room to read them;
+    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
     pub async fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
         self.config().check_prompt(tokens)?;
         self.truncate(0, 0);
@@ -43,7 +45,7 @@ impl Model {
         };
         self.last_hidden_state(0, tokens, visit).await?;
         let embedding: Vec<f32> = sum.into_iter().map(|sum| (sum / total) as f32).collect();
-        let all_finite = embedding.iter().all(|number| number.is_finite());
-        if all_finite { Ok(embedding) } else { Err(Error::Numbers("the hidden states")) }
+        check_finite(&embedding, "the hidden states")?;
+        Ok(embedding)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{LOGITS, Model};
 use crate::sampler::processors::Text;
 use crate::sampler::{Sampler, SamplingOptions, check_tokens};
 use crate::score::{check_finite, log_probability};
@@ -179,7 +179,7 @@ impl Sequence {
             max_length: self.max_length,
             end_of_text: &self.end_of_text,
         };
-        check_finite(logits)?;
+        check_finite(logits, LOGITS)?;
         let id = self.sampler.sample(logits, text)?;
         Ok((id, self.scores.then(|| log_probability(logits, id))))
     }

@@ -198,11 +198,11 @@ fn check(sum: f64) -> Result<f64> {
     if sum.is_finite() { Ok(sum) } else { Err(Error::Numbers(LOGITS)) }
 }
 
-/// Fails where logits are no numbers.
-pub(crate) fn check_finite(logits: &[f32]) -> Result<()> {
+/// Fails where some of `numbers` are none; `what` is what messages call them.
+pub(crate) fn check_finite(numbers: &[f32], what: &'static str) -> Result<()> {
     // Without a branch in the loop it runs at the speed of memory.
-    let all_finite = logits.iter().fold(true, |finite, logit| finite & logit.is_finite());
-    if all_finite { Ok(()) } else { Err(Error::Numbers(LOGITS)) }
+    let all_finite = numbers.iter().fold(true, |finite, number| finite & number.is_finite());
+    if all_finite { Ok(()) } else { Err(Error::Numbers(what)) }
 }
 
 /// The log-probability of a token among its logits.

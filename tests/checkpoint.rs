@@ -31,6 +31,24 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&model::read(path)).expect("JSON")
 }
 
+fn convert(checkpoint: &Checkpoint, out: &Path, options: &WriteOptions) {
+    write(checkpoint, out, options, &mut |_| ControlFlow::Continue(())).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Every number of every tensor of the model at `path` is that of another.
+fn assert_holds_the_same(path: &Path, other: &Checkpoint) {
+    let written = Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"));
+    for tensor in TensorName::all(written.config()) {
+        let [a, b] = [other, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
+        assert_eq!(
+            a.to_f32().expect("numbers"),
+            b.to_f32().expect("numbers"),
+            "{}: {tensor:?}",
+            other.path().display()
+        );
+    }
+}
+
 /// Where a tensor is in two files, nobody can know which one is meant.
 #[test]
 fn a_tensor_is_in_one_file() {
@@ -95,8 +113,7 @@ fn every_class_is_written_as_transformers_has_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let out = directory.path().join("out");
         let checkpoint = Checkpoint::open(&from).unwrap_or_else(|error| panic!("{error}"));
-        write(&checkpoint, &out, &WriteOptions::default(), &mut |_| ControlFlow::Continue(()))
-            .unwrap_or_else(|error| panic!("{error}"));
+        convert(&checkpoint, &out, &WriteOptions::default());
         let [theirs, ours] = [&from, &out].map(|path| {
             let bytes = model::read(path.join("model.safetensors"));
             let file = SafeTensors::deserialize(&bytes).expect("a sound file");
@@ -121,11 +138,7 @@ fn every_class_is_written_as_transformers_has_it() {
         for key in keys.into_iter().filter(|key| !theirs[key].is_null()) {
             assert_eq!(ours[key], theirs[key], "{name}: {key}");
         }
-        let written = Checkpoint::open(&out).unwrap_or_else(|error| panic!("{error}"));
-        for tensor in TensorName::all(written.config()) {
-            let [a, b] = [&checkpoint, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
-            assert_eq!(a.to_f32().expect("numbers"), b.to_f32().expect("numbers"), "{name}: {tensor:?}");
-        }
+        assert_holds_the_same(&out, &checkpoint);
     }
 }
 
@@ -141,13 +154,8 @@ fn as_is_keeps_the_formats_of_what_is_put_together() {
         let directory = tempfile::tempdir().expect("a directory");
         let out = directory.path().join("out");
         let options = WriteOptions { format: WriteFormat::AsIs, ..WriteOptions::default() };
-        write(&checkpoint, &out, &options, &mut |_| ControlFlow::Continue(()))
-            .unwrap_or_else(|error| panic!("{error}"));
-        let written = Checkpoint::open(&out).unwrap_or_else(|error| panic!("{error}"));
-        for tensor in TensorName::all(written.config()) {
-            let [a, b] = [&checkpoint, &written].map(|checkpoint| checkpoint.tensor(tensor).expect("it is there"));
-            assert_eq!(a.to_f32().expect("numbers"), b.to_f32().expect("numbers"), "{model}: {tensor:?}");
-        }
+        convert(&checkpoint, &out, &options);
+        assert_holds_the_same(&out, &checkpoint);
     }
 }
 

@@ -233,3 +233,21 @@ fn the_same_seed_gives_the_same_draws() {
     assert_eq!(drawn(7), drawn(7));
     assert_ne!(drawn(7), drawn(8));
 }
+
+/// What penalties and the like make of a logit stays a number, however large: infinite ones have no probabilities.
+#[test]
+fn logits_stay_numbers() {
+    let text = Text { tokens: &[1, 1, 1, 0], prompt_length: 1, max_length: 10, end_of_text: &[0] };
+    for json in [
+        r#"{"frequency_penalty": -3e38}"#,
+        r#"{"frequency_penalty": 3e38, "presence_penalty": 3e38}"#,
+        r#"{"repetition_penalty": 1e-38}"#,
+        r#"{"exponential_decay_length_penalty": [0, 1e30]}"#,
+        r#"{"temperature": 1e-38}"#,
+    ] {
+        let options: SamplingOptions = serde_json::from_str(json).expect("options");
+        let mut logits = [300.0, -300.0, 200.0];
+        Sampler::new(SamplingOptions { top_k: 0, ..options }).process(&mut logits, text);
+        assert!(logits.iter().all(|logit| !logit.is_nan() && *logit < f32::INFINITY), "{json}: {logits:?}");
+    }
+}

@@ -295,8 +295,6 @@ fn an_error_is_of_one_sequence() {
     let (mut requests, tokenizer) = (requests(4), tokenizer());
     let mut model = load(&gpu, 4);
     let want: Vec<_> = requests.iter().map(|request| alone(&mut model, &tokenizer, request)).collect();
-    // It may begin and not go on.
-    requests[2].1.sampling.begin_suppress_tokens = Vec::new();
     requests[2].1.sampling.suppress_tokens = (0..1024).collect();
     let sequences: Vec<_> = requests.iter().map(|request| sequence(&model, &tokenizer, request)).collect();
     let mut session = Session::new(&mut model).expect("a language model");

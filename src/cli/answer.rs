@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
     let (tokenizer, model) = (opened.tokenizer.as_ref(), &arguments.source.model);
     let question = match (&arguments.question, &arguments.question_tokens) {
         (Some(text), _) => encode(text, tokenizer, model)?,
-        (None, tokens) => tokens.as_ref().map_or_else(Vec::new, |ids| ids.0.clone()),
+        (None, tokens) => tokens.clone().unwrap_or_default().0,
     };
     let context = match &arguments.context {
         Some(text) => encode(text, tokenizer, model)?,

@@ -140,6 +140,10 @@ async fn stream(
             kept = gpu.save_pipelines();
         }
     }
+    if !arguments.json {
+        writeln!(out)?;
+    }
+    note_not_kept(kept);
     let outcome = Outcome {
         prompt: prompt.len(),
         tokens: generation.generated().to_vec(),
@@ -169,11 +173,8 @@ async fn stream(
         if options.scores {
             result["scores"] = scores.into();
         }
-        note_not_kept(kept);
         return print_json(&result);
     }
-    writeln!(out)?;
-    note_not_kept(kept);
     let gigabytes = Weights::bytes_per_token(opened.config()) as f64 / 1e9;
     let seed = seed.map_or_else(String::new, |seed| format!("; seed {seed}"));
     let decode = outcome

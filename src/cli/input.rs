@@ -31,7 +31,7 @@ pub(crate) struct Input {
 }
 
 /// Token ids as people and programs write them: `1,2,3`, `1 2 3` or `[1, 2, 3]`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Ids(pub(crate) Vec<u32>);
 
 impl FromStr for Ids {
@@ -68,7 +68,7 @@ impl Input {
     pub(crate) fn tokens(&self, tokenizer: Option<&Tokenizer>, model: &ModelArguments) -> anyhow::Result<Vec<u32>> {
         match (self.read()?, &self.tokens) {
             (Some(text), _) => encode(&text, tokenizer, model),
-            (None, tokens) => Ok(tokens.as_ref().map_or_else(Vec::new, |ids| ids.0.clone())),
+            (None, tokens) => Ok(tokens.clone().unwrap_or_default().0),
         }
     }
 }

@@ -142,7 +142,6 @@ impl SamplingArguments {
             bad_words_ids.push(encode(word, tokenizer, model)?);
             bad_words_ids.push(encode(&format!(" {word}"), tokenizer, model)?);
         }
-        let ids = |ids: &Option<Ids>| ids.as_ref().map(|ids| ids.0.clone());
         let sampling = SamplingOptions {
             greedy: self.greedy,
             logit_bias: self.logit_bias.iter().copied().collect(),
@@ -156,8 +155,8 @@ impl SamplingArguments {
             forced_bos_token_id: self.forced_bos_token_id,
             forced_eos_token_id: self.forced_eos_token_id,
             exponential_decay_length_penalty: self.exponential_decay_length_penalty,
-            suppress_tokens: ids(&self.suppress_tokens).unwrap_or_default(),
-            begin_suppress_tokens: ids(&self.begin_suppress_tokens).unwrap_or_default(),
+            suppress_tokens: self.suppress_tokens.clone().unwrap_or_default().0,
+            begin_suppress_tokens: self.begin_suppress_tokens.clone().unwrap_or_default().0,
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
@@ -172,7 +171,7 @@ impl SamplingArguments {
             max_length: self.max_length,
             sampling,
             stop: self.stop.clone(),
-            eos_token_ids: ids(&self.eos_token_id),
+            eos_token_ids: self.eos_token_id.clone().map(|ids| ids.0),
             scores: false,
         })
     }

@@ -335,7 +335,7 @@ impl Gpu {
     }
 
     /// Does some work on the device. What wgpu or the driver refuse of it is told here, and is no failure of the GPU.
-    pub(crate) async fn attempt<T>(&self, work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    pub(crate) async fn attempt<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         // Scopes belong to this thread, which whoever waits may leave.
         let (done, errors) = {

@@ -43,12 +43,13 @@ impl Budget {
 
     /// What the engine allocates: all but the driver's part.
     pub fn allocated(&self) -> u64 {
-        self.weights + self.cache + self.activations
+        // A cache that no machine could hold is as large as a number can be.
+        self.cache.saturating_add(self.weights + self.activations)
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.allocated() + self.driver
+        self.allocated().saturating_add(self.driver)
     }
 }
 
@@ -206,5 +207,18 @@ mod tests {
         let options = LoadOptions { n_slots: 8, ..LoadOptions::default() };
         let plan = MemoryPlan::new(room, &Config::default(), &options).expect("some context fits");
         assert_eq!(plan.config.n_positions, 1024, "eight slots of 128 KiB a position and block");
+    }
+
+    /// The largest numbers that a configuration can have: what they make is more than 64 bits hold.
+    #[test]
+    fn what_no_machine_could_hold_is_refused() {
+        let sizes =
+            Config { n_embd: 1 << 20, n_head: 1 << 19, n_layer: 4096, n_positions: 1 << 20, ..Config::default() };
+        let config = Config { rotary_dim: 2, n_inner: 1 << 20, ..sizes };
+        let options = LoadOptions { n_slots: 1024, context: Some(1 << 20), ..LoadOptions::default() };
+        let plan = MemoryPlan::new(Room::ANYTHING, &config, &options).expect("room for any model");
+        assert_eq!(plan.budget.total(), u64::MAX);
+        let room = Room { memory: Some(16 * GIGABYTE), ..Room::ANYTHING };
+        assert!(matches!(MemoryPlan::new(room, &config, &options), Err(Error::OutOfMemory { .. })));
     }
 }

@@ -40,12 +40,7 @@ pub fn repetition_penalty(logits: &mut [f32], text: Text<'_>, penalty: f32) {
         return;
     }
     for token in counts(text.tokens).into_keys() {
-        let logit = &mut logits[token as usize];
-        // However large it becomes, it stays a number.
-        if logit.is_finite() {
-            let penalised = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
-            *logit = penalised.clamp(f32::MIN, f32::MAX);
-        }
+        change(&mut logits[token as usize], |logit| if logit < 0.0 { logit * penalty } else { logit / penalty });
     }
 }
 
@@ -56,11 +51,15 @@ pub fn presence_and_frequency_penalty(logits: &mut [f32], text: Text<'_>, presen
         return;
     }
     for (token, count) in counts(text.generated()) {
-        let logit = &mut logits[token as usize];
-        // However large it becomes, it stays a number.
-        if logit.is_finite() {
-            *logit = (*logit - (count as f32 * frequency + presence)).clamp(f32::MIN, f32::MAX);
-        }
+        change(&mut logits[token as usize], |logit| logit - (count as f32 * frequency + presence));
+    }
+}
+
+/// Changes the logit of a token that is not ruled out. However large it becomes, it stays a number: two infinite ones
+/// would have no probabilities.
+fn change(logit: &mut f32, changed: impl FnOnce(f32) -> f32) {
+    if logit.is_finite() {
+        *logit = changed(*logit).clamp(f32::MIN, f32::MAX);
     }
 }
 
@@ -136,9 +135,8 @@ pub fn exponential_decay_length_penalty(logits: &mut [f32], text: Text<'_>, pena
     let growth = (f64::from(factor).powi(since as i32) - 1.0) as f32;
     // A token that is listed twice counts once.
     for &token in BTreeSet::from_iter(text.end_of_text) {
-        if let Some(logit) = logits.get_mut(token as usize).filter(|logit| logit.is_finite()) {
-            // However large it becomes, it stays a number.
-            *logit = (*logit + logit.abs() * growth).min(f32::MAX);
+        if let Some(logit) = logits.get_mut(token as usize) {
+            change(logit, |logit| logit + logit.abs() * growth);
         }
     }
 }

@@ -166,7 +166,7 @@ fn debian_testing() -> Result<PathBuf> {
                 .arg(folder)
                 .arg("http://deb.debian.org/debian"),
         )
-        // Which calls a full disk a file that exists.
+        // It says that a file exists where the disk is full.
         .with_context(|| {
             format!("what debootstrap stumbled over is in {}/debootstrap.log", folder.join("debootstrap").display())
         })
