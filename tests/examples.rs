@@ -6,7 +6,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use assert_cmd::cargo::CommandCargoExt;
 
-/// An example, which cargo builds before it runs the tests, in a folder beside the program.
+/// An example, which cargo builds where it runs all tests, in a folder beside the program.
 fn example(name: &str) -> Command {
     let program = std::process::Command::cargo_bin("gptj").expect("the program is built");
     // Where cargo is told of a runner, its words come first.
@@ -20,7 +20,8 @@ fn example(name: &str) -> Command {
 
 /// What it prints; nothing where there is no GPU, unless there must be one.
 fn run(name: &str) -> Option<String> {
-    let output = example(name).output().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let output =
+        example(name).output().unwrap_or_else(|error| panic!("{name}: {error}; `cargo build --examples` makes it"));
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("UTF-8"));
     let required = std::env::var_os("GPTJ_REQUIRE_GPU").is_some_and(|value| value == "1");
     if !output.status.success() && !required && err.contains("no GPU found") {
