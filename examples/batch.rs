@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use gptj::{
-    Checkpoint, Error, GenerateOptions, Gpu, GpuOptions, LoadOptions, Model, SamplingOptions, Sequence, Session,
+    Checkpoint, Engine, Error, GenerateOptions, Gpu, GpuOptions, LoadOptions, Model, SamplingOptions, Sequence,
     Tokenizer,
 };
 
@@ -19,7 +19,7 @@ async fn run(directory: &Path) -> Result<Vec<String>, Error> {
     let tokenizer = Tokenizer::open(directory, checkpoint.config().vocab_size)?.expect("the model has a tokenizer");
     // Four texts at a time, each of up to 64 tokens: the fifth takes the place of the first that ends.
     let options = LoadOptions { n_slots: 4, context: Some(64), ..LoadOptions::default() };
-    let mut model = Model::load(&gpu, &checkpoint, &options, |_| ()).await?;
+    let model = Model::load(&gpu, &checkpoint, &options, |_| ()).await?;
 
     let sequence = |(seed, prompt): (u64, &str)| {
         let sampling = SamplingOptions { top_p: 0.9, seed, ..SamplingOptions::default() };
@@ -29,14 +29,14 @@ async fn run(directory: &Path) -> Result<Vec<String>, Error> {
     };
     let sequences = (0..).zip(PROMPTS).map(sequence).collect::<Result<Vec<_>, Error>>()?;
 
-    let mut session = Session::new(&mut model)?;
+    let mut engine = Engine::new(model)?;
     for sequence in sequences {
-        session.add(sequence)?;
+        engine.add(sequence)?;
     }
     let mut texts = PROMPTS.map(str::to_owned).to_vec();
-    while !session.is_empty() {
-        for (index, token) in session.step().await? {
-            // What goes wrong with one text is no matter of the others.
+    while !engine.is_empty() {
+        for (index, token) in engine.step().await? {
+            // An error of one text ends that text alone.
             match token {
                 Ok(token) => texts[index] += &token.text,
                 Err(error) => texts[index] += &format!(" [{error}]"),

@@ -1,7 +1,7 @@
-// argmax: tokens[output] = the token with the largest logit, the first of equals; NOT_A_TOKEN where it is not finite
+// argmax: tokens[output] = the token with the largest logit, the first of equals; NOT_A_TOKEN if it is not finite
 //
-// One workgroup an output. Each lane keeps the best of its share, then a tree in workgroup memory finds the best of
-// the lanes. Where every row of a step wants its logits, the tokens are in place for the next step.
+// One workgroup per output. Each lane keeps the best of its share, then a tree in workgroup memory finds the best of
+// the lanes. If a step computes the logits of every row, the tokens are in place for the next step.
 
 #import widths
 

@@ -1,13 +1,13 @@
 // attention_weights: attentions[row, head, position] = softmax(q · keys / sqrt(HEAD_DIM)) over the positions up to the
 // row's own
 //
-// What attention mixes the values by, for those who want to look at it; the pass itself stores no weights. One
-// workgroup takes one head of one row, and a lane every so many positions: it reads back only what it wrote itself.
+// The weights of the values in attention, for inspection; the forward pass stores none. One workgroup takes one head of
+// one row, and a lane every WG_SIZE-th position: it reads back only what it wrote itself.
 
 #import step
 #import activations
 #import cache
-#import chunk
+#import octet
 #import reduce
 
 // The reciprocal of sqrt(HEAD_DIM).
@@ -15,8 +15,8 @@ override SCALE: f32;
 
 @group(0) @binding(0) var<storage, read> step: Step;                     // (rows)
 @group(0) @binding(1) var<storage, read> input: array<vec4f>;            // (rows, attended | hidden | q)
-@group(0) @binding(2) var<storage, read> cache: array<Chunk>;            // (keys | values, slots, N_HEAD, N_POSITIONS)
-@group(0) @binding(3) var<storage, read_write> attentions: array<f32>;   // (rows, N_HEAD, N_POSITIONS)
+@group(0) @binding(2) var<storage, read> cache: array<Octet>;            // (slots, keys | values, N_HEAD, positions)
+@group(0) @binding(3) var<storage, read_write> attentions: array<f32>;   // (rows, N_HEAD, positions)
 
 const LOWEST: f32 = -3.4028234e38;
 
@@ -24,18 +24,18 @@ const LOWEST: f32 = -3.4028234e38;
 fn attention_weights(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
     let head = workgroup.x;
     let row = workgroup.y;
-    let place = step.rows[row];
-    let n_positions = place.position + 1u;
+    let row_info = step.rows[row];
+    let n_positions = row_info.position + 1u;
     let q = q_quad(row, head);
-    let start = (row * N_HEAD + head) * N_POSITIONS;
+    let start = (row * N_HEAD + head) * step.n_positions;
 
     var largest = LOWEST;
     for (var position = lane.index; position < n_positions; position += WG_SIZE) {
         var products = vec4f();
-        for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
-            let key = cache[key_chunk(place.slot, head, position, chunk)];
-            products = fma(unpack_low(key), input[q + 2u * chunk], products);
-            products = fma(unpack_high(key), input[q + 2u * chunk + 1u], products);
+        for (var octet = 0u; octet < HEAD_OCTETS; octet++) {
+            let key = cache[key_octet(row_info.slot, head, position, octet)];
+            products = fma(unpack_low(key), input[q + 2u * octet], products);
+            products = fma(unpack_high(key), input[q + 2u * octet + 1u], products);
         }
         let score = dot(products, vec4f(SCALE));
         attentions[start + position] = score;

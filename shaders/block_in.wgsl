@@ -3,8 +3,8 @@
 //     q = rotate(q_proj · normed)   keys[position] = rotate(k_proj · normed)   values[position] = v_proj · normed
 //     hidden = gelu(fc_in · normed + bias)
 //
-// GPT-J's attention and MLP read the same input, so their first matrices are one: [q_proj; k_proj; v_proj; fc_in],
-// with the features of each head padded to whole chunks.
+// GPT-J's attention and MLP read the same input, so their first matrices are fused: [q_proj; k_proj; v_proj; fc_in],
+// with the features of each head padded to whole octets.
 
 #import step
 #import activations
@@ -12,14 +12,14 @@
 #import rotary
 #import gelu
 #import half
-#import product
+#import matmul
 
 @group(0) @binding(2) var<storage, read> input: array<vec4f>;              // (rows, n_embd) after the layer norm
 @group(0) @binding(3) var<storage, read> step: Step;                       // (rows)
 @group(0) @binding(4) var<storage, read> bias: array<vec4f>;               // (n_inner) of fc_in
-@group(0) @binding(5) var<storage, read> angles: array<vec2f>;             // (positions, ROTARY_DIM / 2) cosine and sine
+@group(0) @binding(5) var<storage, read> angles: array<vec2f>;             // (positions, ROTARY_DIM / 2) cosine, sine
 @group(0) @binding(6) var<storage, read_write> activations: array<vec4f>;  // (rows, attended | hidden | q)
-@group(0) @binding(7) var<storage, read_write> cache: array<Half4>;        // (keys | values, slots, N_HEAD, N_POSITIONS)
+@group(0) @binding(7) var<storage, read_write> cache: array<Half4>;        // (slots, keys | values, N_HEAD, positions)
 
 @compute @workgroup_size(WG_SIZE)
 fn block_in(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
@@ -43,17 +43,17 @@ fn finish(row: u32, feature: u32, sums: vec4f) {
     }
     let head = quad % HEADS_QUADS / HEAD_QUADS;
     let head_quad = quad % HEAD_QUADS;
-    let place = step.rows[row];
+    let row_info = step.rows[row];
     if matrix == 2u {
-        let chunk = value_chunk(place.slot, head, place.position, head_quad / 2u);
-        cache[2u * chunk + head_quad % 2u] = pack_half4(sums);
+        let octet = value_octet(row_info.slot, head, row_info.position, head_quad / 2u);
+        cache[2u * octet + head_quad % 2u] = pack_half4(sums);
         return;
     }
-    let rotated = rotate(sums, 4u * head_quad, place.position);
+    let rotated = rotate(sums, 4u * head_quad, row_info.position);
     if matrix == 0u {
         activations[q_quad(row, head) + head_quad] = rotated;
     } else {
-        let chunk = key_chunk(place.slot, head, place.position, head_quad / 2u);
-        cache[2u * chunk + head_quad % 2u] = pack_half4(rotated);
+        let octet = key_octet(row_info.slot, head, row_info.position, head_quad / 2u);
+        cache[2u * octet + head_quad % 2u] = pack_half4(rotated);
     }
 }

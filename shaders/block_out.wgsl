@@ -1,10 +1,10 @@
 // block_out: x[row] += out_proj · attended[row] + fc_out · hidden[row] + bias
 //
-// A block adds both branches to the residual stream at once, so their last matrices are one as well, side by side:
+// A block adds both branches to the residual stream at once, so their last matrices are fused as well, side by side:
 // [out_proj | fc_out]. Attention's results and the MLP's hidden layer lie side by side in a row of activations.
 
 #import step
-#import product
+#import matmul
 
 override EMBD_QUADS: u32;   // of a row of x
 

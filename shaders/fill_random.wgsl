@@ -1,14 +1,14 @@
 // fill_random: values[row, i] = a multiple of SCALE / 1024 between -SCALE and SCALE, from the seed and the index alone
 //
-// Stands for weights where their values do not matter. The hash is PCG-RXS-M-XS (Jarzynski & Olano 2020, Hash functions
-// for GPU rendering). With a power of two as SCALE, f16 holds every value exactly. Each workgroup takes a row, and
-// another as far away as there are workgroups; a lane packs eight neighbours at a time.
+// A stand-in for weights whose values do not matter. The hash is PCG-RXS-M-XS (Jarzynski & Olano 2020, Hash functions
+// for GPU rendering). If SCALE is a power of two, f16 holds every value exactly. Of n workgroups, each takes every n-th
+// row; a lane packs an octet at a time.
 
 #import widths
 
 override WG_SIZE: u32;
 override WIDTH: u32;
-override N_ROWS: u32;        // rows in this part
+override N_ROWS: u32;        // rows in this segment
 override FIRST_ROW: u32;     // the first of them
 override SCALE: f32;
 
@@ -21,15 +21,15 @@ fn fill_random(
     @builtin(num_workgroups) grid: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let n_groups = groups_of_8(WIDTH);
+    let n_octets = groups_of_8(WIDTH);
     for (var row = workgroup.x; row < N_ROWS; row += grid.x) {
-        for (var group = lane; group < n_groups; group += WG_SIZE) {
+        for (var octet = lane; octet < n_octets; octet += WG_SIZE) {
             var packed = vec4u();
             for (var i = 0u; i < 4u; i++) {
-                let column = 8u * group + 2u * i;
+                let column = 8u * octet + 2u * i;
                 packed[i] = pack2x16float(vec2f(value(row, column), value(row, column + 1u)));
             }
-            values[row * n_groups + group] = packed;
+            values[row * n_octets + octet] = packed;
         }
     }
 }

@@ -3,28 +3,28 @@
 //
 // For many rows. One workgroup takes one head of a tile of rows and walks along the history 32 positions at a time,
 // with a running maximum and sum for each row, so that no row of scores is ever stored (Dao et al. 2022,
-// arXiv:2205.14135; the online softmax is Milakov & Gimelshein 2018, arXiv:1805.02867). What it fetches of the cache
-// serves all rows of the tile that are of the same slot; a tile of several slots takes them one after another.
+// arXiv:2205.14135; the online softmax is Milakov & Gimelshein 2018, arXiv:1805.02867). Keys and values, once fetched,
+// serve all rows of the tile that belong to the same slot; a tile of several slots takes them one after another.
 
 #import step
 #import activations
 #import cache
-#import chunk
+#import octet
 
-override LANE_ROWS: u32;       // groups of four rows in a tile; each has a lane for each chunk of a head
+override LANE_ROWS: u32;       // groups of four rows in a tile; each has a lane for each octet of a head
 // The reciprocal of sqrt(HEAD_DIM).
 override SCALE: f32;
 
-override WG_SIZE: u32 = LANE_ROWS * HEAD_CHUNKS;
+override WG_SIZE: u32 = LANE_ROWS * HEAD_OCTETS;
 override TILE_ROWS: u32 = 4u * LANE_ROWS;
 
 @group(0) @binding(0) var<storage, read> step: Step;                       // (rows)
-@group(0) @binding(1) var<storage, read> cache: array<Chunk>;              // (keys | values, slots, N_HEAD, N_POSITIONS)
+@group(0) @binding(1) var<storage, read> cache: array<Octet>;              // (slots, keys | values, N_HEAD, positions)
 @group(0) @binding(2) var<storage, read_write> activations: array<vec4f>;  // (rows, attended | hidden | q)
 
 const LOWEST: f32 = -3.4028234e38;
 
-var<workgroup> scores: array<f32, TILE_ROWS * KEY_BLOCK>;   // then the weights that come of them
+var<workgroup> scores: array<f32, TILE_ROWS * KEY_BLOCK>;   // then exp(score - maximum)
 var<workgroup> maxima: array<f32, TILE_ROWS>;
 var<workgroup> sums: array<f32, TILE_ROWS>;
 var<workgroup> rescales: array<f32, TILE_ROWS>;
@@ -39,11 +39,11 @@ fn flash_attention(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invoc
         sums[i] = 0.0;
     }
     // Four rows by eight dimensions of the result.
-    let chunk = lane % HEAD_CHUNKS;
-    let lane_row = lane / HEAD_CHUNKS * 4u;
-    var mixed: array<array<vec4f, 2>, 4>;
+    let octet = lane % HEAD_OCTETS;
+    let lane_row = lane / HEAD_OCTETS * 4u;
+    var out: array<array<vec4f, 2>, 4>;
     for (var r = 0u; r < 4u; r++) {
-        mixed[r] = array(vec4f(), vec4f());
+        out[r] = array(vec4f(), vec4f());
     }
 
     var run = tile_row;
@@ -56,33 +56,33 @@ fn flash_attention(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invoc
             n_positions = max(n_positions, step.rows[run_end].position + 1u);
             run_end++;
         }
-        for (var block = 0u; block < n_positions; block += KEY_BLOCK) {
-            let end = min(block + KEY_BLOCK, n_positions);
-            workgroupBarrier();   // the lanes are done with the weights before these
+        for (var start = 0u; start < n_positions; start += KEY_BLOCK) {
+            let end = min(start + KEY_BLOCK, n_positions);
+            workgroupBarrier();   // the lanes are done with the previous weights
             for (var item = lane; item < LANE_ROWS * KEY_BLOCK; item += WG_SIZE) {
-                score(head, tile_row, item / KEY_BLOCK * 4u, slot, block + item % KEY_BLOCK, end);
+                score(head, tile_row, item / KEY_BLOCK * 4u, slot, start + item % KEY_BLOCK, end);
             }
             workgroupBarrier();
             for (var i = lane; i < TILE_ROWS; i += WG_SIZE) {
                 let row = tile_row + i;
                 // Rows of other slots, or past the last row, have no positions here.
                 let history = select(0u, step.rows[min(row, end_row - 1u)].position + 1u, row >= run && row < run_end);
-                soften(i, min(end, history) - min(block, history));
+                online_softmax(i, min(end, history) - min(start, history));
             }
             workgroupBarrier();
             for (var r = 0u; r < 4u; r++) {
                 let rescale = vec4f(rescales[lane_row + r]);
-                mixed[r][0] *= rescale;
-                mixed[r][1] *= rescale;
+                out[r][0] *= rescale;
+                out[r][1] *= rescale;
             }
-            for (var position = block; position < end; position++) {
-                let value = cache[value_chunk(slot, head, position, chunk)];
+            for (var position = start; position < end; position++) {
+                let value = cache[value_octet(slot, head, position, octet)];
                 let low = unpack_low(value);
                 let high = unpack_high(value);
                 for (var r = 0u; r < 4u; r++) {
-                    let weight = vec4f(scores[(lane_row + r) * KEY_BLOCK + position - block]);
-                    mixed[r][0] = fma(low, weight, mixed[r][0]);
-                    mixed[r][1] = fma(high, weight, mixed[r][1]);
+                    let weight = vec4f(scores[(lane_row + r) * KEY_BLOCK + position - start]);
+                    out[r][0] = fma(low, weight, out[r][0]);
+                    out[r][1] = fma(high, weight, out[r][1]);
                 }
             }
         }
@@ -92,9 +92,9 @@ fn flash_attention(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invoc
     for (var r = 0u; r < 4u; r++) {
         let row = tile_row + lane_row + r;
         if row < end_row {
-            let attended = attended_quad(row, head) + 2u * chunk;
-            activations[attended] = mixed[r][0] / sums[lane_row + r];
-            activations[attended + 1u] = mixed[r][1] / sums[lane_row + r];
+            let attended = attended_quad(row, head) + 2u * octet;
+            activations[attended] = out[r][0] / sums[lane_row + r];
+            activations[attended + 1u] = out[r][1] / sums[lane_row + r];
         }
     }
 }
@@ -105,14 +105,14 @@ fn score(head: u32, tile_row: u32, lane_row: u32, slot: u32, position: u32, end:
     for (var r = 0u; r < 4u; r++) {
         products[r] = vec4f();
     }
-    // Positions past the end score like the last one, in vain.
-    let inside = min(position, end - 1u);
-    for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
-        let key = cache[key_chunk(slot, head, inside, chunk)];
+    // Positions past the end clamp to the last one; their scores are discarded.
+    let clamped = min(position, end - 1u);
+    for (var octet = 0u; octet < HEAD_OCTETS; octet++) {
+        let key = cache[key_octet(slot, head, clamped, octet)];
         let low = unpack_low(key);
         let high = unpack_high(key);
         for (var r = 0u; r < 4u; r++) {
-            let q = q_quad(tile_row + lane_row + r, head) + 2u * chunk;
+            let q = q_quad(tile_row + lane_row + r, head) + 2u * octet;
             products[r] = fma(low, activations[q], products[r]);
             products[r] = fma(high, activations[q + 1u], products[r]);
         }
@@ -122,8 +122,8 @@ fn score(head: u32, tile_row: u32, lane_row: u32, slot: u32, position: u32, end:
     }
 }
 
-// Turns the first `n` scores of a row into weights, the others into zeros, and keeps the row's maximum and sum.
-fn soften(row: u32, n: u32) {
+// Turns the first `n` scores of a row into weights and the others into zeros, and updates the row's maximum and sum.
+fn online_softmax(row: u32, n: u32) {
     let start = row * KEY_BLOCK;
     var largest = maxima[row];
     for (var i = 0u; i < n; i++) {

@@ -1,7 +1,7 @@
 // fma_ceiling: sums[lane] = s + t after ROUNDS * 64 steps s = s * factor + term, t = t * factor + term
 //
-// How fast the GPU multiplies and adds. What benchmarks measure the other kernels against. Two vectors of four are
-// eight independent chains a lane; more would not fit the registers of a software driver.
+// How fast the GPU multiplies and adds: benchmarks compare the other kernels with it. Two vectors of four are eight
+// independent chains per lane; more would not fit the registers of a software driver.
 
 override WG_SIZE: u32;
 override ROUNDS: u32;
@@ -19,7 +19,7 @@ fn fma_ceiling(@builtin(global_invocation_id) lane: vec3u) {
     var s = vec4f(start, start + 1.0, start + 2.0, start + 3.0);
     var t = -s;
     for (var round = 0u; round < ROUNDS; round++) {
-        // Written out by eights: few drivers unroll 64 steps by themselves.
+        // Unrolled by eight: few drivers unroll 64 steps by themselves.
         for (var i = 0u; i < STEPS; i += 8u) {
             s = fma(s, factor, term);
             t = fma(t, factor, term);

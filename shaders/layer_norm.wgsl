@@ -1,6 +1,6 @@
 // layer_norm: normed[row] = (x[row] - mean) / sqrt(variance + EPS) * gain + bias
 //
-// One workgroup a row. The variance is summed around the mean in a second pass: the one-pass form
+// One workgroup per row. The variance is summed around the mean in a second pass: the one-pass form
 // E[x^2] - E[x]^2 loses digits when the mean is large against the spread.
 
 #import reduce
@@ -21,7 +21,7 @@ fn layer_norm(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
     normalise(workgroup.x, workgroup.x, lane);
 }
 
-// Only the rows whose logits are wanted, packed together.
+// Only the rows whose logits are computed, packed together.
 @compute @workgroup_size(WG_SIZE)
 fn layer_norm_outputs(@builtin(workgroup_id) workgroup: vec3u, lane: Lane) {
     normalise(outputs[workgroup.x], workgroup.x, lane);
@@ -32,7 +32,7 @@ fn normalise(from_row: u32, to_row: u32, lane: Lane) {
     let from_start = from_row * quads;
     let to_start = to_row * quads;
 
-    // The padding is zero and so adds nothing to the sum.
+    // The padding is zero and adds nothing to the sum.
     var sums = vec4f();
     for (var i = lane.index; i < quads; i += WG_SIZE) {
         sums += x[from_start + i];

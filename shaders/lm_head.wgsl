@@ -1,7 +1,7 @@
-// lm_head: logits[output] = weight · ln_f[output] + bias, for the rows whose logits are wanted
+// lm_head: logits[output] = weight · ln_f[output] + bias, for the rows whose logits are computed
 
 #import step
-#import product
+#import matmul
 
 override VOCAB_QUADS: u32;   // of a row of logits
 

@@ -1,7 +1,7 @@
-// read_ceiling: how fast memory streams in. What benchmarks measure the other kernels against.
+// read_ceiling: how fast memory streams in; benchmarks compare the other kernels with it
 //
-// All lanes together walk through the data in 16-byte steps, four of them under way at once. The exclusive or of what
-// a lane saw is compared with a number that it will not be, so that no load can be left out and nothing is stored.
+// All lanes together walk through the data in 16-byte loads, each with four in flight. The exclusive or of a lane's
+// loads is compared with NEEDLE, which it practically never is, so that no load can be left out and nothing is stored.
 
 override WG_SIZE: u32;
 override N_LOADS: u32;   // 16-byte loads in the data

@@ -1,7 +1,8 @@
 //! The command line: arguments in, text or JSON out.
 //!
-//! Everything else is the library's business. Errors are printed here, once, and end the program with exit code 1; or
-//! 2 where an option has a value that it cannot have, as clap has it for what is no option; or 130 after Ctrl-C.
+//! The rest is the library. Errors are printed here, once, and end the program with exit code 1, or 2 for an option
+//! with an invalid value, as in clap. A signal ends it with the exit code that shells use: 130 for Ctrl-C, 143 for
+//! SIGTERM, 129 for SIGHUP.
 
 mod cli;
 
@@ -10,11 +11,19 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
-use cli::{Arguments, Command};
+
+use self::cli::signals::Interrupted;
+use self::cli::{Arguments, Command};
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    if arguments.quiet {
+        cli::be_quiet();
+    }
     let gpu = &arguments.gpu;
     let result = match arguments.command {
         Command::Generate(generate) => pollster::block_on(cli::generate::run(&generate, gpu, start)),
@@ -30,28 +39,41 @@ fn main() -> ExitCode {
         Command::Info(info) => pollster::block_on(cli::info::run(&info, gpu)),
         Command::Verify(verify) => cli::verify::run(&verify),
         Command::Convert(convert) => cli::convert::run(&convert),
+        Command::Pull(pull) => cli::pull::run(&pull),
         Command::Bench(bench) => cli::bench::run(&bench, gpu, start),
         Command::Completions { shell } => {
-            // Straight to standard output it would panic where the reader is gone.
+            // Written to a closed pipe directly, it would panic.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "gptj", &mut script);
-            std::io::stdout().write_all(&script).map_err(Into::into)
+            cli::out().write_all(&script).map_err(Into::into)
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough, as `head` has.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(match error.downcast_ref() {
-                Some(gptj::Error::Option { .. }) => 2,
-                // As shells have it for what Ctrl-C ends.
-                Some(gptj::Error::Stopped) => 130,
-                _ => 1,
-            })
-        }
+    end(result.and_then(|()| Ok(cli::out().flush()?)))
+}
+
+/// Prints help, the version, or the error in the arguments.
+fn explain(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(failed) if !error.use_stderr() => end(Err(cli::named(&failed).into())),
+        _ => ExitCode::from(error.exit_code() as u8),
     }
+}
+
+/// A command's exit code; prints its error.
+fn end(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    if is_broken_pipe(&error) {
+        // The reader has seen enough, like `head`.
+        return ExitCode::SUCCESS;
+    }
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return ExitCode::from(interrupted.status());
+    }
+    // A closed standard error does not matter.
+    _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let is_bad_option = matches!(error.downcast_ref(), Some(gptj::Error::Option { .. }))
+        || matches!(error.downcast_ref(), Some(gptj::checkpoint::Error::Option { .. }));
+    ExitCode::from(if is_bad_option { 2 } else { 1 })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -1,8 +1,8 @@
-// activations: what lies between the two matrices of a block. A row is, in vec4s,
+// activations: the vectors between the two matrices of a block. A row is, in vec4s,
 //
 //     attended (HEADS_QUADS) | hidden (INNER_QUADS) | q (HEADS_QUADS)
 //
-// so that what block_out reads, attention's results and the MLP's hidden layer, is one run of memory.
+// so that the input of block_out, attention's results and the MLP's hidden layer, is contiguous.
 
 #import heads
 

@@ -1,4 +1,4 @@
-// half: four f16, as they are written. This version is for adapters with native f16, which rounds to nearest.
+// half: four f16, as kernels write them. This version is for adapters with native f16, which rounds to nearest.
 
 enable f16;
 

@@ -1,4 +1,4 @@
-// half: four f16, as they are written. This version is for adapters without native f16: two numbers share a u32, and
+// half: four f16, as kernels write them. This version is for adapters without native f16: two numbers share a u32, and
 // drivers choose how to round.
 
 alias Half4 = vec2u;

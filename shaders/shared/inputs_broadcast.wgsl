@@ -1,5 +1,5 @@
-// inputs: numbers that eight neighbouring lanes all need. This version is for subgroups of exactly eight lanes, which
-// programs that act as GPUs have: they load lane by lane, so each lane loads one number and tells it to the others.
+// inputs: numbers that eight neighbouring lanes all need. This version is for subgroups of exactly eight lanes, as
+// software adapters have: they load lane by lane, so each lane loads one number and broadcasts it to the others.
 //
 // The importing kernel binds `input`, in vec4s. Numbers come in groups of eight; `quad` is the first vec4 of a group.
 
@@ -23,13 +23,13 @@ fn input_high(quad: u32, lane: Lane) -> vec4f {
     );
 }
 
-// The lane's number of a group; that it is loaded for each half again is only so in this text.
+// The lane's number of a group. Both halves load it; compilers merge the two loads.
 fn own_input(quad: u32, lane: Lane) -> f32 {
     return input[quad + lane.subgroup_lane / 4u][lane.subgroup_lane % 4u];
 }
 
-// Which slice of the inputs a lane begins with: there is but one, since a workgroup is one subgroup where this matters.
-// Were it another for each eight lanes, a compiler could not know that a subgroup's lanes stay together.
+// The slice of the inputs that a lane begins with: there is only one, since a matmul's workgroup is one subgroup here.
+// If it depended on the lane, a compiler could not know that a subgroup's lanes stay together.
 fn first_slice(lane: Lane) -> u32 {
     return 0u;
 }

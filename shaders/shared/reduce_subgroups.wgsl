@@ -1,7 +1,7 @@
 // reduce: one value from all lanes of a workgroup. This version is for adapters with subgroups, of any size:
 // each subgroup reduces in registers, then every lane combines the few results.
 //
-// Standard WGSL wants `enable subgroups;` before this, which naga does not know; for other compilers it is put there.
+// Standard WGSL requires `enable subgroups;`, which naga does not know; it is added for other compilers.
 
 override WG_SIZE: u32;
 
@@ -13,7 +13,7 @@ struct Lane {
     @builtin(subgroup_invocation_id) subgroup_lane: u32,
 }
 
-// One element a subgroup is used; a subgroup may be as small as one lane.
+// One element per subgroup is used; a subgroup may be as small as one lane.
 var<workgroup> partial_results: array<vec4f, WG_SIZE>;
 
 fn share_partial(value: vec4f, lane: Lane) {
@@ -49,7 +49,7 @@ fn sum_slices(value: vec4f, lane: Lane) -> vec4f {
     var sum = value;
     if WG_SIZE > 8u {
         let active_size = min(lane.subgroup_size, WG_SIZE);
-        // Every lane must take every turn; those that lead out of the subgroup are in vain.
+        // All lanes must shuffle; values from outside the subgroup are ignored.
         for (var distance = 8u; distance < min(WG_SIZE, 128u); distance *= 2u) {
             let other = subgroupShuffleXor(sum, distance);
             sum += select(vec4f(), other, distance < active_size);

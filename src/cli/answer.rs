@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::{Class, Selector};
+use gptj::{Class, Selector, answer_tokens};
 use serde_json::json;
 
 use super::input::{Ids, Input, encode};
-use super::load::Source;
-use super::{keep_pipelines, print_json};
+use super::load::{Source, first_step};
+use super::{keep_pipelines, out, print_json};
 
 /// Find the answer to a question in a text with a GPTJForQuestionAnswering.
 ///
@@ -20,27 +20,30 @@ pub(crate) struct AnswerArguments {
     source: Source,
 
     /// The question.
-    #[arg(long, value_name = "TEXT", required_unless_present = "question_tokens", allow_hyphen_values = true)]
+    #[arg(long, help_heading = "Input", value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(required_unless_present = "question_tokens")]
     question: Option<String>,
 
     /// The question as token ids.
-    #[arg(long, value_name = "IDS", allow_negative_numbers = true, conflicts_with = "question")]
+    #[arg(long, help_heading = "Input", value_name = "IDS", allow_negative_numbers = true)]
+    #[arg(conflicts_with = "question")]
     question_tokens: Option<Ids>,
 
     /// The text to find the answer in; the same as --text.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["text", "file", "tokens"], allow_hyphen_values = true)]
+    #[arg(long, help_heading = "Input", value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(conflicts_with_all = ["text", "file", "tokens"])]
     context: Option<String>,
 
     #[command(flatten)]
     input: Input,
 
     /// The longest answer, in tokens.
-    #[arg(long, value_name = "N", default_value_t = 15, allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Output", value_name = "N", default_value_t = 15, allow_negative_numbers = true)]
     max_answer_tokens: usize,
 
-    /// Print one JSON object: answer, score, start and end (tokens of the context, from its first to its last),
+    /// Print one JSON object: answer, score, start and end (the first and last token, counted in the context),
     /// start_logits, end_logits (of question and context).
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
@@ -56,9 +59,9 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
         None => arguments.input.tokens(tokenizer, model)?,
     };
     let longest = arguments.max_answer_tokens;
-    let tokens = opened.config().check_question(&question, &context, longest)?;
+    let tokens = answer_tokens(opened.config(), &question, &context, longest)?;
     let mut model = opened.load_for(tokens.len(), gpu).await?;
-    let found = model.answer(&question, &context, longest).await?;
+    let found = first_step(model.answer(&question, &context, longest)).await?;
     keep_pipelines(model.gpu());
     let tokens = &context[found.span.clone()];
     let text = tokenizer.map(|tokenizer| tokenizer.decode(tokens)).transpose()?;
@@ -74,6 +77,6 @@ pub(crate) async fn run(arguments: &AnswerArguments, gpu: &Selector) -> anyhow::
     }
     let ids = || tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let answer = text.as_deref().map_or_else(ids, |text| text.trim().to_owned());
-    writeln!(std::io::stdout(), "{answer}")?;
+    writeln!(out(), "{answer}")?;
     Ok(())
 }

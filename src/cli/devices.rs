@@ -3,36 +3,37 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::internals::gpu::{AdapterInfo, adapters};
+use gptj::{AdapterInfo, adapters};
 
-use super::{gigabytes, note, print_json};
+use super::{human_bytes, json, out, print_json, say};
 
 /// List the GPUs of this machine and what they can do.
 #[derive(Args)]
 pub(crate) struct Devices {
     /// Print a JSON list.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 pub(crate) async fn run(arguments: &Devices) -> anyhow::Result<()> {
     let adapters = adapters().await;
     if arguments.json {
-        return print_json(&serde_json::to_value(&adapters)?);
+        return print_json(&json::exact(serde_json::to_value(adapters)?));
     }
     if adapters.is_empty() {
-        note("no GPU found: install a driver for Vulkan, Metal or DX12");
+        say("no GPU found: install a driver for Vulkan, Metal or DX12");
     }
-    let mut out = std::io::stdout();
     for adapter in &adapters {
-        writeln!(out, "{}", describe(adapter))?;
+        print(adapter)?;
     }
     Ok(())
 }
 
-fn describe(adapter: &AdapterInfo) -> String {
+fn print(adapter: &AdapterInfo) -> std::io::Result<()> {
     let AdapterInfo { index, name, backend, kind, driver, .. } = adapter;
-    let memory = adapter.memory.map_or_else(|| "unknown".to_owned(), gigabytes);
+    let memory = adapter.memory.map_or_else(|| "unknown".to_owned(), human_bytes);
+    let (buffers, bindings) = (human_bytes(adapter.max_buffer), human_bytes(adapter.max_binding));
+    let f16 = if adapter.f16 { "yes" } else { "no" };
     let subgroups = match adapter.subgroups {
         None => "no".to_owned(),
         Some((smallest, largest)) if smallest == largest => format!("of {smallest}"),
@@ -42,11 +43,9 @@ fn describe(adapter: &AdapterInfo) -> String {
         [] => "no".to_owned(),
         shapes => shapes.join(", "),
     };
-    format!(
-        "{index}: {name}\n   {backend}, {kind}, {driver}\n   memory {memory}; buffers up to {}, bindings up to {}\n   f16 \
-         {}; subgroups {subgroups}; cooperative matrix {matrix}",
-        gigabytes(adapter.max_buffer),
-        gigabytes(adapter.max_binding),
-        if adapter.f16 { "yes" } else { "no" },
-    )
+    let mut out = out();
+    writeln!(out, "{index}: {name}")?;
+    writeln!(out, "   {backend}, {kind}, {driver}")?;
+    writeln!(out, "   memory {memory}; buffers up to {buffers}, bindings up to {bindings}")?;
+    writeln!(out, "   f16 {f16}; subgroups {subgroups}; cooperative matrix {matrix}")
 }

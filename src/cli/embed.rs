@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
-use gptj::{Class, Pooling, Selector};
-use serde_json::json;
+use gptj::{Class, Model, Pooling, Selector};
+use serde_json::{Value, json};
 
-use super::input::{Inputs, Text};
-use super::keep_pipelines;
 use super::load::Source;
+use super::out;
+use super::texts::{Analysis, Inputs};
 
 /// Turn a text into a vector: its last hidden states, pooled.
 #[derive(Args)]
@@ -19,12 +19,12 @@ pub(crate) struct Embed {
     #[command(flatten)]
     inputs: Inputs,
 
-    /// How the tokens' states become one.
-    #[arg(long, value_name = "HOW", default_value = "weighted")]
+    /// How to pool the tokens' states.
+    #[arg(long, help_heading = "Output", value_name = "HOW", default_value = "weighted")]
     pooling: PoolingArgument,
 
     /// Print one JSON object: embedding.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
@@ -34,28 +34,34 @@ enum PoolingArgument {
     Last,
     /// Their mean.
     Mean,
-    /// Their mean, where later tokens, which have seen more, weigh more, as SGPT has it.
+    /// Their mean, weighted by position, as in SGPT.
     Weighted,
 }
 
 pub(crate) async fn run(arguments: &Embed, gpu: &Selector) -> anyhow::Result<()> {
-    let opened = arguments.source.open(Class::Model)?;
-    let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
-    let pooling = match arguments.pooling {
-        PoolingArgument::Last => Pooling::Last,
-        PoolingArgument::Mean => Pooling::Mean,
-        PoolingArgument::Weighted => Pooling::WeightedMean,
-    };
-    let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
-    for text in &texts {
-        let embedding = text.found(model.embed(&text.tokens, pooling).await)?;
-        if arguments.json || text.index.is_some() {
-            text.print_json(json!({ "embedding": embedding }))?;
-        } else {
-            let numbers: Vec<_> = embedding.iter().map(f32::to_string).collect();
-            writeln!(std::io::stdout(), "{}", numbers.join(" "))?;
-        }
+    let Embed { source, inputs, pooling, json } = arguments;
+    let opened = source.open(Class::Model)?;
+    inputs.each(source, &opened, gpu, *json, pooling).await
+}
+
+impl Analysis for PoolingArgument {
+    type Found = Vec<f32>;
+
+    async fn run(&self, model: &mut Model, tokens: &[u32]) -> gptj::Result<Vec<f32>> {
+        let pooling = match self {
+            Self::Last => Pooling::Last,
+            Self::Mean => Pooling::Mean,
+            Self::Weighted => Pooling::WeightedMean,
+        };
+        model.embed(tokens, pooling).await
     }
-    keep_pipelines(model.gpu());
-    Ok(())
+
+    fn json(&self, _: &[u32], embedding: &Vec<f32>) -> Value {
+        json!({ "embedding": embedding })
+    }
+
+    fn print(&self, _: &[u32], embedding: &Vec<f32>) -> anyhow::Result<()> {
+        let numbers: Vec<_> = embedding.iter().map(f32::to_string).collect();
+        Ok(writeln!(out(), "{}", numbers.join(" "))?)
+    }
 }

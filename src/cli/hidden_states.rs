@@ -1,4 +1,4 @@
-//! `gptj hidden-states`: what every layer makes of a text, as a file.
+//! `gptj hidden-states`: the hidden states of every layer, as a file.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,11 +11,14 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use super::input::Input;
-use super::load::Source;
-use super::{keep_pipelines, print_json};
+use super::load::{Source, first_step};
+use super::signals::Signals;
+use super::{counted, keep_pipelines, out, print_json};
 
-/// Write what every layer makes of a text to a safetensors file: hidden_states.0 is the embedding, the last is after
-/// the final layer norm, as in transformers' output_hidden_states; each (tokens, n_embd), f32.
+/// Write the hidden states of every layer to a safetensors file.
+///
+/// hidden_states.0 is the embedding and the last is after the final layer norm, as in transformers'
+/// output_hidden_states; each is (tokens, n_embd) of f32.
 #[derive(Args)]
 pub(crate) struct HiddenStates {
     #[command(flatten)]
@@ -25,16 +28,15 @@ pub(crate) struct HiddenStates {
     input: Input,
 
     /// The file to write.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, help_heading = "Output", value_name = "FILE")]
     out: PathBuf,
 
-    /// Write attentions.0 to attentions.(n_layer - 1) as well: how much each token looks at each; (n_head, tokens,
-    /// tokens).
-    #[arg(long)]
+    /// Write the attention weights as well: attentions.0 to attentions.(n_layer - 1), each (n_head, tokens, tokens).
+    #[arg(long, help_heading = "Output")]
     attentions: bool,
 
     /// Print one JSON object: tokens, tensors (name to shape).
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
@@ -43,7 +45,7 @@ pub(crate) async fn run(arguments: &HiddenStates, gpu: &Selector) -> anyhow::Res
     let tokens = arguments.input.tokens(opened.tokenizer.as_ref(), &arguments.source.model)?;
     opened.config().check_prompt(&tokens)?;
     let mut model = opened.load_for(tokens.len(), gpu).await?;
-    let stages = model.stages(0, &tokens, arguments.attentions).await?;
+    let stages = first_step(model.stages(0, &tokens, arguments.attentions)).await?;
     keep_pipelines(model.gpu());
     let tensors = tensors(&stages, opened.config(), tokens.len());
     let shapes: BTreeMap<_, _> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
@@ -51,8 +53,8 @@ pub(crate) async fn run(arguments: &HiddenStates, gpu: &Selector) -> anyhow::Res
     if arguments.json {
         return print_json(&json!({ "tokens": tokens, "tensors": shapes }));
     }
-    let (out, count) = (arguments.out.display(), shapes.len());
-    writeln!(std::io::stdout(), "{out}: {count} tensors of {} tokens", tokens.len())?;
+    let (path, count) = (arguments.out.display(), shapes.len());
+    writeln!(out(), "{path}: {count} tensors of {}", counted(tokens.len(), "token"))?;
     Ok(())
 }
 
@@ -70,8 +72,8 @@ fn tensors<'a>(stages: &'a Stages, config: &Config, n_tokens: usize) -> Vec<(Str
     hidden.chain(attentions).collect()
 }
 
-/// Writes the file under another name and renames it, so that there is never half of it. What is no regular file, as a
-/// device or a link, is written through and stays what it is.
+/// Writes the file under another name and renames it, so that it is never incomplete. A device, a link or any other
+/// path that is not a regular file is written through and stays.
 fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let tensors = || tensors.iter().map(|(name, tensor)| (name, tensor));
@@ -79,6 +81,7 @@ fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()
         let bytes = safetensors::serialize(tensors(), None).with_context(failed)?;
         return std::fs::write(path, bytes).with_context(failed);
     }
+    let signals = Signals::listen()?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -86,9 +89,11 @@ fn write(path: &Path, tensors: &[(String, TensorView<'_>)]) -> anyhow::Result<()
     let staged = builder.prefix(".hidden-states").tempfile_in(directory).map_err(|error| error.kind());
     let staged = staged.map_err(std::io::Error::from).with_context(failed)?;
     let metadata = path.metadata().or_else(|_| staged.as_file().metadata()).with_context(failed)?;
-    // This replaces the file by one that nobody else may read.
+    // This replaces the file by one that only its owner can read.
     safetensors::serialize_to_file(tensors(), None, staged.path()).with_context(failed)?;
     std::fs::set_permissions(staged.path(), metadata.permissions()).with_context(failed)?;
+    // Dropping the staged file removes it.
+    signals.check()?;
     staged.persist(path).map_err(|error| error.error).with_context(failed)?;
     Ok(())
 }

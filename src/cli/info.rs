@@ -1,17 +1,18 @@
-//! `gptj info`: what a model is, what it takes of a GPU's memory, and whether it fits.
+//! `gptj info`: a model's configuration, its memory on the GPU, and whether it fits.
 
 use std::io::Write;
 
 use clap::Args;
-use gptj::Architecture;
 use gptj::checkpoint::Adapter;
-use gptj::find_adapter;
-use gptj::{Budget, Config, Error, LoadOptions, MemoryPlan, Room, Selector};
+use gptj::{
+    Architecture, Checkpoint, Config, DeviceCapacity, Error, LoadOptions, MemoryPlan, MemoryUsage, Selector,
+    checkpoint, find_adapter,
+};
 use serde_json::json;
 
-use super::{ContextArgument, LoraArguments, ModelArguments, gigabytes, print_json};
+use super::{ContextArgument, LoraArguments, ModelArguments, human_bytes, json, out, print_json};
 
-/// Show a model's configuration, what it takes of the GPU's memory, and the longest context that fits.
+/// Show a model's configuration, its memory on the GPU, and the longest context that fits; needs no weights.
 #[derive(Args)]
 pub(crate) struct Info {
     #[command(flatten)]
@@ -24,53 +25,57 @@ pub(crate) struct Info {
     context: ContextArgument,
 
     /// Print one JSON object: config, lora, parameters, context, memory, adapter, fits, problem.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> {
-    let checkpoint = arguments.lora.add_to(arguments.model.checkpoint()?)?;
-    let config = checkpoint.config();
-    let options = LoadOptions { context: arguments.context.context, ..LoadOptions::default() };
-    // A model can be looked at on a machine without a GPU, but a GPU that was asked for must be there.
+    let (checkpoint, missing) = match arguments.model.checkpoint() {
+        Ok(checkpoint) => (Some(arguments.lora.add_to(checkpoint)?), None),
+        // Without weights, all but the merging of adapters can be shown.
+        Err(error @ checkpoint::Error::NoWeights(_)) if arguments.lora.is_empty() => (None, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let config = &checkpoint.as_ref().map_or_else(|| arguments.model.config(), |it| Ok(it.config().clone()))?;
+    let options = LoadOptions { context: arguments.context.of(&arguments.model), ..LoadOptions::default() };
+    // No GPU is needed, but one that was asked for must exist.
     let adapter = match find_adapter(gpu).await {
         Err(_) if *gpu == Selector::Best => None,
         found => Some(found?),
     };
     // Without a GPU, everything fits.
-    let room = adapter.as_ref().map_or(Room::ANYTHING, Into::into);
-    let plan = match MemoryPlan::new(room, config, &options) {
+    let capacity = adapter.as_ref().map_or(DeviceCapacity::ANYTHING, Into::into);
+    let plan = match MemoryPlan::new(capacity, config, &options) {
         Err(error @ Error::OutOfMemory { .. }) => Err(error),
         plan => Ok(plan?),
     };
     let planned = Config { n_positions: options.context.unwrap_or(config.n_positions), ..config.clone() };
-    let (context, budget) = match &plan {
+    let (context, usage) = match &plan {
         Ok(plan) => (plan.config.n_positions, plan.budget),
-        Err(_) => (planned.n_positions, Budget::new(&planned, &options)),
+        Err(_) => (planned.n_positions, MemoryUsage::new(&planned, &options)),
     };
-    let adapters = checkpoint.adapters();
+    let adapters = checkpoint.as_ref().map_or(&[][..], Checkpoint::adapters);
     if arguments.json {
-        let one = |adapter: &Adapter| json!({ "path": adapter.path(), "scale": adapter.scale(), "matrices": adapter.matrices() });
-        let adapters: Vec<_> = adapters.iter().map(one).collect();
-        return print_json(&json!({
-            "config": config,
-            "lora": adapters,
+        let lora = |lora: &Adapter| json!({ "path": lora.path(), "scale": lora.scale(), "matrices": lora.matrices() });
+        return print_json(&json::exact(json!({
+            "config": json::shortest(config)?,
+            "lora": adapters.iter().map(lora).collect::<Vec<_>>(),
             "parameters": config.parameter_count(),
             "context": context,
             "memory": {
-                "weights": budget.weights,
-                "cache": budget.cache,
-                "activations": budget.activations,
-                "driver": budget.driver,
-                "total": budget.total(),
+                "weights": usage.weights,
+                "cache": usage.cache,
+                "activations": usage.activations,
+                "driver": usage.driver,
+                "total": usage.total(),
             },
             "adapter": adapter,
             "fits": adapter.as_ref().and_then(|adapter| adapter.memory).map(|_| plan.is_ok()),
-            "problem": plan.as_ref().err().map(ToString::to_string),
-        }));
+            "problem": missing.map(|error| error.to_string()).or(plan.err().map(|error| error.to_string())),
+        })));
     }
 
-    let mut out = std::io::stdout();
+    let mut out = out();
     let Config { vocab_size, n_positions, n_embd, n_layer, n_head, rotary_dim, n_inner, .. } = config;
     let architecture = match config.architecture {
         Architecture::GptJ => "GPT-J",
@@ -83,18 +88,21 @@ pub(crate) async fn run(arguments: &Info, gpu: &Selector) -> anyhow::Result<()> 
         let (path, scale) = (adapter.path().display(), adapter.scale());
         writeln!(out, "  {path} merged into {} matrices, times {scale}", adapter.matrices())?;
     }
+    if missing.is_some() {
+        writeln!(out, "no weights in this directory")?;
+    }
     writeln!(out, "memory on the GPU, with a context of {context}")?;
-    writeln!(out, "  weights (f16)      {:>10}", gigabytes(budget.weights))?;
-    writeln!(out, "  cache (f16)        {:>10}", gigabytes(budget.cache))?;
-    writeln!(out, "  activations (f32)  {:>10}", gigabytes(budget.activations))?;
-    writeln!(out, "  driver, about      {:>10}", gigabytes(budget.driver))?;
-    writeln!(out, "  total              {:>10}", gigabytes(budget.total()))?;
+    writeln!(out, "  weights (f16)      {:>10}", human_bytes(usage.weights))?;
+    writeln!(out, "  cache (f16)        {:>10}", human_bytes(usage.cache))?;
+    writeln!(out, "  activations (f32)  {:>10}", human_bytes(usage.activations))?;
+    writeln!(out, "  driver, about      {:>10}", human_bytes(usage.driver))?;
+    writeln!(out, "  total              {:>10}", human_bytes(usage.total()))?;
     match (&adapter, plan) {
         (None, _) => writeln!(out, "no GPU found")?,
         (Some(adapter), Err(error)) => writeln!(out, "does not fit {adapter}: {error}")?,
         (Some(adapter), Ok(_)) => match adapter.memory {
-            None => writeln!(out, "{adapter}: its driver does not tell how much memory it has")?,
-            Some(memory) => writeln!(out, "fits {adapter} with {}", gigabytes(memory))?,
+            None => writeln!(out, "{adapter}: its driver does not report its memory")?,
+            Some(memory) => writeln!(out, "fits {adapter} with {}", human_bytes(memory))?,
         },
     }
     Ok(())

@@ -1,53 +1,74 @@
-//! The commands and their arguments, and what several commands share.
+//! The commands and their arguments, and the parts that several commands share.
 
 pub(crate) mod answer;
-mod batch;
 pub(crate) mod bench;
 pub(crate) mod classify;
+mod console;
 pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod hidden_states;
+mod hub;
 pub(crate) mod info;
 mod input;
+mod json;
+mod lines;
 mod load;
 pub(crate) mod perplexity;
+pub(crate) mod pull;
 pub(crate) mod repl;
 mod sampling;
 pub(crate) mod score;
+pub(crate) mod signals;
+mod texts;
 pub(crate) mod tokenize;
-mod tuned;
 pub(crate) mod verify;
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
-use gptj::checkpoint::Progress;
-use gptj::{Checkpoint, Class, Config, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer};
-use indicatif::{ProgressBar, ProgressStyle};
+use gptj::hub::Extent;
+use gptj::{Checkpoint, Class, Config, Gpu, MatrixUnits, Model, Result, Selector, Tokenizer, checkpoint};
+
+use self::console::{bar, progress_bar, say, short_name, show, spinner};
+pub(crate) use self::console::{be_quiet, counted, human_bytes, named, note, out};
+pub(crate) use self::json::print_json;
+use self::json::print_json_line;
 
 /// GPT-J on any GPU: text generation through Vulkan, Metal or DX12.
 ///
-/// Models are Hugging Face directories of a GPT-J or a CodeGen (config.json, model.safetensors or pytorch_model.bin,
-/// tokenizer.json), GGUF or GGML files, or slim checkpoints of mesh-transformer-jax (step_383500). Without
-/// --model, a small model trained on Shakespeare, which is part of this program, is used.
+/// A model is a Hugging Face directory of a GPT-J or CodeGen (config.json, model.safetensors or pytorch_model.bin,
+/// tokenizer.json), a GGUF or GGML file, or a slim checkpoint of mesh-transformer-jax (step_383500). The default is a
+/// small built-in model trained on Shakespeare.
 ///
-/// What makes the next start faster, what `gptj bench kernels --tune` found, and the lines typed into `gptj repl` are
-/// kept in the user's cache directory, or where GPTJ_CACHE_DIR says; nowhere if that is empty.
+/// Compiled kernels, the result of `gptj bench kernels --tune` and the lines typed into `gptj repl` are kept in the
+/// user's cache directory, or in GPTJ_CACHE_DIR; if that is empty, nothing is kept.
+///
+/// Exit codes: 0; 2 for an unknown option or an invalid value; 128 plus the signal's number after a signal, so 130
+/// after Ctrl-C; 1 for any other error.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {
-    /// The GPU to use: its index in `gptj devices`, or a part of its name. The default is the best one; WGPU_BACKEND
-    /// and WGPU_ADAPTER_NAME narrow the choice.
-    #[arg(long, global = true, value_name = "INDEX|NAME", default_value = "", hide_default_value = true)]
+    /// The GPU: its index in `gptj devices`, or part of its name. The default is the best one; WGPU_BACKEND and
+    /// WGPU_ADAPTER_NAME narrow the choice.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Model",
+        value_name = "INDEX|NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
     #[arg(value_parser = parse_selector, allow_negative_numbers = true)]
     pub(crate) gpu: Selector,
+
+    /// Print results and errors only: no notes, no progress, no summary.
+    #[arg(long, short, global = true, help_heading = "Output")]
+    pub(crate) quiet: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -73,6 +94,7 @@ pub(crate) enum Command {
     Info(info::Info),
     Verify(verify::Verify),
     Convert(convert::Convert),
+    Pull(pull::Pull),
     Bench(bench::Bench),
     /// Print a completion script for a shell.
     Completions {
@@ -81,47 +103,91 @@ pub(crate) enum Command {
     },
 }
 
-/// How much context the model is to have.
+/// The context to load the model with.
 #[derive(Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ContextArgument {
-    /// Positions to have room for. The default is as many as the model can use and the GPU's memory can hold.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    /// The longest text, in tokens. The default is the model's context, or as much of it as fits the GPU; 256 for the
+    /// built-in model, which was trained on texts of that length.
+    #[arg(long, short, value_name = "N", allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
 }
 
 impl ContextArgument {
-    /// A model's configuration with this context, where it can have it; loading says where it cannot.
-    fn applied_to(&self, config: &Config) -> Config {
-        let possible = self.context.filter(|context| (1..=config.n_positions).contains(context));
+    /// The context to ask for: the argument, or else the context of the model's training, if known.
+    fn of(&self, model: &ModelArguments) -> Option<usize> {
+        self.context.or(model.trained_context())
+    }
+
+    /// A model's configuration with this context, if it is possible; if not, loading gives the error.
+    fn applied_to(&self, config: &Config, model: &ModelArguments) -> Config {
+        let possible = self.of(model).filter(|context| (1..=config.n_positions).contains(context));
         Config { n_positions: possible.unwrap_or(config.n_positions), ..config.clone() }
     }
 }
 
 /// The model to use.
 #[derive(Args, Default)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArguments {
-    /// A Hugging Face model directory, or a GGUF or GGML file. Without it, the built-in Shakespeare model.
-    #[arg(long, short, value_name = "DIR|FILE")]
+    /// A Hugging Face model directory, a GGUF or GGML file, or a name on the Hugging Face Hub, like
+    /// EleutherAI/gpt-j-6b. The default is the built-in Shakespeare model.
+    #[arg(long, short, value_name = "DIR|FILE|NAME")]
     model: Option<PathBuf>,
+
+    /// The branch, tag or commit of a model on the Hub. The default is main.
+    #[arg(long, value_name = "REVISION", requires = "model")]
+    revision: Option<String>,
+
+    /// The paths of the model's files, with and without its weights, once known.
+    #[arg(skip)]
+    path: OnceCell<PathBuf>,
+    #[arg(skip)]
+    settings_path: OnceCell<PathBuf>,
 }
 
 impl ModelArguments {
-    /// The model as its configuration has it.
-    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        self.model.as_ref().map_or_else(built_in, |path| Checkpoint::open(path))
+    fn new(model: Option<PathBuf>, revision: Option<String>) -> Self {
+        Self { model, revision, ..Self::default() }
+    }
+
+    /// Where the model's files are; fetches those that the cache lacks. `None` for the built-in model.
+    pub(crate) fn path(&self) -> checkpoint::Result<Option<&Path>> {
+        self.located(&self.path, Extent::Model)
+    }
+
+    /// Where the model's configuration and tokenizer are. Weights are not fetched for them.
+    pub(crate) fn settings_path(&self) -> checkpoint::Result<Option<&Path>> {
+        match self.path.get() {
+            Some(path) => Ok(Some(path)),
+            None => self.located(&self.settings_path, Extent::Settings),
+        }
+    }
+
+    fn located<'a>(&'a self, known: &'a OnceCell<PathBuf>, extent: Extent) -> checkpoint::Result<Option<&'a Path>> {
+        if let (Some(model), None) = (&self.model, known.get()) {
+            let path = hub::locate(model, self.revision.as_deref(), extent)?;
+            return Ok(Some(known.get_or_init(|| path)));
+        }
+        Ok(known.get().map(PathBuf::as_path))
+    }
+
+    /// The model as one of its own class.
+    pub(crate) fn checkpoint(&self) -> checkpoint::Result<Checkpoint> {
+        self.path()?.map_or_else(built_in, Checkpoint::open)
     }
 
     /// The model as one of this class.
-    fn checkpoint_as(&self, class: Class) -> Result<Checkpoint> {
-        match &self.model {
+    fn checkpoint_as(&self, class: Class) -> checkpoint::Result<Checkpoint> {
+        match self.path()? {
             Some(path) => Checkpoint::open_as(path, class),
             None => built_in()?.into_class(class),
         }
     }
 
-    /// The model's tokenizer, where it has one.
+    /// The model's tokenizer, if it has one.
     fn tokenizer(&self, vocab_size: usize) -> Result<Option<Tokenizer>> {
-        match &self.model {
+        match self.settings_path()? {
             Some(path) => Tokenizer::open(path, vocab_size),
             None => {
                 let json = include_bytes!("../../models/shakespeare/tokenizer.json");
@@ -130,13 +196,29 @@ impl ModelArguments {
         }
     }
 
-    /// What messages call the model.
+    /// The model's configuration, even if its weights are missing.
+    pub(crate) fn config(&self) -> checkpoint::Result<Config> {
+        match self.settings_path()? {
+            Some(path) => Checkpoint::read_config(path),
+            None => Ok(built_in()?.config().clone()),
+        }
+    }
+
+    /// The longest text of its training, if that is known to be shorter than its context.
+    fn trained_context(&self) -> Option<usize> {
+        self.model.is_none().then_some(BUILT_IN_CONTEXT)
+    }
+
+    /// The model's name in messages.
     pub(crate) fn name(&self) -> String {
         self.model.as_ref().map_or_else(|| "the built-in model".to_owned(), |path| path.display().to_string())
     }
 }
 
-fn built_in() -> Result<Checkpoint> {
+/// Tokens of the texts that the built-in model was trained on; beyond them it rambles.
+const BUILT_IN_CONTEXT: usize = 256;
+
+fn built_in() -> checkpoint::Result<Checkpoint> {
     Checkpoint::from_static(
         "the built-in model",
         include_str!("../../models/shakespeare/config.json"),
@@ -146,14 +228,15 @@ fn built_in() -> Result<Checkpoint> {
 
 /// The tokenizer to use.
 #[derive(Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct TokenizerArguments {
-    /// A directory with the files of a tokenizer, to use instead of the model's own.
+    /// A directory with a tokenizer, to use instead of the model's own.
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
 }
 
 impl TokenizerArguments {
-    /// The tokenizer asked for, or else the model's, where it has one.
+    /// The tokenizer asked for, or else the model's, if it has one.
     pub(crate) fn open(&self, model: &ModelArguments, vocab_size: usize) -> anyhow::Result<Option<Tokenizer>> {
         let Some(directory) = &self.tokenizer else { return Ok(model.tokenizer(vocab_size)?) };
         let tokenizer = Tokenizer::open(directory, vocab_size)?;
@@ -162,19 +245,23 @@ impl TokenizerArguments {
     }
 }
 
-/// What is said of a model without a tokenizer.
-pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, and is no GGUF file with merges";
+/// The predicate of a model without a tokenizer.
+pub(crate) const NO_TOKENIZER: &str = "has no tokenizer.json and no vocab.json, and is not a GGUF file with merges";
 
 /// Adapters to merge into the model.
 #[derive(Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct LoraArguments {
-    /// Merge a LoRA adapter, as PEFT saves it, into the model, its effect multiplied by SCALE; may be given more than
-    /// once.
+    /// Merge a LoRA adapter in PEFT's format, multiplied by SCALE; may be given more than once.
     #[arg(long = "lora", value_name = "DIR[=SCALE]", value_parser = parse_lora)]
     adapters: Vec<(PathBuf, f32)>,
 }
 
 impl LoraArguments {
+    fn is_empty(&self) -> bool {
+        self.adapters.is_empty()
+    }
+
     /// The checkpoint with the adapters.
     pub(crate) fn add_to(&self, mut checkpoint: Checkpoint) -> Result<Checkpoint> {
         for (directory, scale) in &self.adapters {
@@ -184,15 +271,15 @@ impl LoraArguments {
     }
 }
 
-/// What follows the last `=` is a scale where it is a number, and else belongs to the name.
+/// The text after the last `=` is the scale if it is a number, and else part of the name.
 fn parse_lora(text: &str) -> Result<(PathBuf, f32), std::convert::Infallible> {
     let scaled = text.rsplit_once('=').and_then(|(directory, scale)| Some((directory, scale.parse().ok()?)));
     let (directory, scale) = scaled.unwrap_or((text, 1.0));
     Ok((directory.into(), scale))
 }
 
-/// Where to keep what makes the next start faster: `GPTJ_CACHE_DIR`, nowhere where that is empty, or else the
-/// platform's directory for such things.
+/// The directory for compiled kernels, tuning and history: `GPTJ_CACHE_DIR`, none if that is empty; or else the
+/// platform's cache directory.
 pub(crate) fn cache_dir() -> Option<PathBuf> {
     match std::env::var_os("GPTJ_CACHE_DIR") {
         Some(path) => (!path.is_empty()).then(|| path.into()),
@@ -205,59 +292,19 @@ pub(crate) fn keep_pipelines(gpu: &Gpu) {
     note_not_kept(gpu.save_pipelines());
 }
 
-/// Says so where compiled kernels could not be kept.
+/// Notes that compiled kernels could not be kept.
 pub(crate) fn note_not_kept(kept: Result<()>) {
     if let Err(error) = kept {
         note(&format!("note: the next start will be no faster: {error}"));
     }
 }
 
-/// Says so where the matrix units of a model's GPU failed their test.
+/// Notes that the matrix units of a model's GPU failed their self-test.
 pub(crate) fn note_wrong_matrix_units(model: &Model) {
     if model.matrix_units() == Some(MatrixUnits::Wrong) {
-        let adapter = model.gpu().info();
+        let adapter = short_name(model.gpu().info());
         note(&format!(
             "note: the matrix units of {adapter} failed their self-test, so prompts are multiplied without them"
         ));
-    }
-}
-
-/// A progress bar in bytes of a checkpoint, where standard error is a terminal; `doing` is what it says before.
-pub(crate) fn progress_bar(doing: &'static str) -> ProgressBar {
-    let style = "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}";
-    let style = ProgressStyle::with_template(style).expect("the template is valid");
-    ProgressBar::new(0).with_style(style).with_prefix(doing)
-}
-
-/// Shows how far something is.
-pub(crate) fn show(bar: &ProgressBar, progress: Progress) {
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
-}
-
-/// Whether somebody has typed Ctrl-C, which from here on does not end the program.
-pub(crate) fn on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("cannot listen to Ctrl-C")?;
-    Ok(interrupted)
-}
-
-/// Prints one JSON object or list, for machines.
-pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{value:#}")?)
-}
-
-/// Says something on standard error; no harm is done where nobody reads it.
-pub(crate) fn note(line: &str) {
-    _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// Bytes for people: `12.1 GB`.
-pub(crate) fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
-        10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }

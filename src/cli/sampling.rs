@@ -1,11 +1,11 @@
-//! How tokens are chosen, as arguments.
+//! The options that choose tokens, as arguments and by name.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use gptj::{Error, GenerateOptions, SamplingOptions, Tokenizer};
+use gptj::{GenerateOptions, SamplingOptions, Tokenizer};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -14,12 +14,13 @@ use super::input::{Ids, encode};
 
 /// The options of Hugging Face's `generate()`.
 #[derive(Args)]
+#[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArguments {
     /// Generate at most this many tokens [default: 128]
     #[arg(long, short = 'n', value_name = "N", allow_negative_numbers = true)]
     max_new_tokens: Option<usize>,
 
-    /// Let prompt and text together have at most this many tokens; --max-new-tokens wins over it.
+    /// The most tokens of prompt and text together; --max-new-tokens overrides it.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_length: Option<usize>,
 
@@ -31,39 +32,40 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "IDS", allow_negative_numbers = true)]
     eos_token_id: Option<Ids>,
 
-    /// Always take the most likely token.
-    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"])]
+    /// Always take the most likely token, like --temperature 0.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "typical_p"])]
+    #[arg(conflicts_with_all = ["epsilon_cutoff", "eta_cutoff", "seed"])]
     greedy: bool,
 
     /// The same seed on the same GPU gives the same text. The default is a new one each time.
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
 
-    /// Below 1: more predictable; above 1: more surprising.
+    /// Below 1: more predictable; above 1: more surprising; 0: always the most likely token.
     #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     temperature: f32,
 
-    /// Choose among the K most likely tokens only; 0 means all.
+    /// Choose only among the K most likely tokens; 0 means all.
     #[arg(long, value_name = "K", default_value_t = 50, allow_negative_numbers = true)]
     top_k: usize,
 
-    /// Choose among the fewest most likely tokens whose probabilities add up to P only.
+    /// Choose only among the fewest most likely tokens whose probabilities add up to P.
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
 
-    /// Choose among tokens at least P times as likely as the most likely one only.
+    /// Choose only among tokens at least P times as likely as the most likely one.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f32,
 
-    /// Choose among the tokens that surprise as much as is to be expected, up to a probability of P together.
+    /// Choose only among the tokens whose information is closest to the expected, with probabilities adding up to P.
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     typical_p: f32,
 
-    /// Choose among tokens at least this likely only.
+    /// Choose only among tokens at least this likely.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     epsilon_cutoff: f32,
 
-    /// The same, but less strict where many tokens are likely.
+    /// The same, but less strict if many tokens are likely.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     eta_cutoff: f32,
 
@@ -71,19 +73,19 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
 
-    /// Subtract this from the logits of tokens that were generated already.
+    /// Subtract this from the logits of tokens already generated.
     #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
 
-    /// Subtract this from a token's logit for each time that it was generated.
+    /// Subtract this from a token's logit each time it is generated.
     #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
 
-    /// Let no run of N tokens come twice; 0 allows it.
+    /// Never generate the same N tokens in a row twice; 0 allows it.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     no_repeat_ngram_size: usize,
 
-    /// Never generate this text, also after a space; may be given more than once.
+    /// Never generate this text, with or without a space before it; may be given more than once.
     #[arg(long = "bad-word", value_name = "TEXT", allow_hyphen_values = true)]
     bad_words: Vec<String>,
 
@@ -91,7 +93,7 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "ID=B", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
 
-    /// Do not end the text before it has this many tokens, the prompt's among them.
+    /// Do not end the text before it has this many tokens, the prompt's included.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     min_length: usize,
 
@@ -115,7 +117,7 @@ pub(crate) struct SamplingArguments {
     #[arg(long, value_name = "ID")]
     forced_bos_token_id: Option<u32>,
 
-    /// End a text that becomes as long as it may with this token.
+    /// End a text that reaches its maximum length with this token.
     #[arg(long, value_name = "ID")]
     forced_eos_token_id: Option<u32>,
 }
@@ -131,7 +133,7 @@ fn parse_decay(text: &str) -> Result<(usize, f32), String> {
 }
 
 impl SamplingArguments {
-    /// The options; without a seed, a new one.
+    /// The options; without a seed, a new one. They may be changed by [`set`] until they are [`settled`].
     pub(crate) fn options(
         &self,
         tokenizer: Option<&Tokenizer>,
@@ -180,7 +182,16 @@ impl SamplingArguments {
 /// The options that [`set`] knows beside those of [`SamplingOptions`].
 const OTHER_NAMES: [&str; 5] = ["max_new_tokens", "max_length", "eos_token_id", "stop", "do_sample"];
 
-/// Changes an option by the name that Hugging Face has for it.
+/// The options as a model takes them: a temperature of 0 means the most likely token.
+pub(super) fn settled(mut options: GenerateOptions) -> GenerateOptions {
+    if options.sampling.temperature == 0.0 {
+        options.sampling.temperature = 1.0;
+        options.sampling.greedy = true;
+    }
+    options
+}
+
+/// Changes an option by its name in Hugging Face.
 pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> anyhow::Result<()> {
     match name {
         "max_new_tokens" => options.max_new_tokens = take("max_new_tokens", value)?,
@@ -189,18 +200,25 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> an
         "eos_token_id" => options.eos_token_ids = take("eos_token_id", value)?,
         "stop" | "stop_strings" if value.is_string() => options.stop = vec![take("stop", value)?],
         "stop" | "stop_strings" => options.stop = take("stop", value)?,
+        // As in JSON output, a seed that does not fit an f64.
+        "seed" if value.is_string() => {
+            let text: String = take("seed", value)?;
+            options.sampling.seed = text.parse().map_err(|_| anyhow!("seed: {text:?} is not a number of 0 or more"))?;
+        }
         "do_sample" => options.sampling.greedy = !take::<bool>("do_sample", value)?,
         _ => {
             // JSON has no minus infinity, which a bias may be.
             let unbiased = SamplingOptions { logit_bias: BTreeMap::new(), ..options.sampling.clone() };
             let mut changed = serde_json::to_value(unbiased)?;
-            let Some(place) = changed.get_mut(name) else {
+            let Some(option) = changed.get_mut(name) else {
                 let names = changed.as_object().into_iter().flat_map(|options| options.keys());
-                let names = OTHER_NAMES.into_iter().chain(names.map(String::as_str)).collect::<Vec<_>>().join(", ");
-                let reason = format!("there is no {name}; there are {names}");
-                return Err(Error::Option { name: "option", reason }.into());
+                let names: Vec<_> = OTHER_NAMES.into_iter().chain(names.map(String::as_str)).collect();
+                match similar(name, &names) {
+                    Some(similar) => bail!("there is no option {name}; did you mean {similar}?"),
+                    None => bail!("there is no option {name}; there are {}", names.join(", ")),
+                }
             };
-            *place = value;
+            *option = value;
             let mut changed: SamplingOptions = serde_path_to_error::deserialize(changed)?;
             if name != "logit_bias" {
                 changed.logit_bias = std::mem::take(&mut options.sampling.logit_bias);
@@ -209,6 +227,13 @@ pub(super) fn set(options: &mut GenerateOptions, name: &str, value: Value) -> an
         }
     }
     Ok(())
+}
+
+/// The most similar name, if one is similar, by clap's measure for its own options.
+fn similar<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let likeness = |&other| (strsim::jaro(name, other), other);
+    let (likeness, name) = names.iter().map(likeness).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (likeness > 0.7).then_some(name)
 }
 
 pub(super) fn take<T: DeserializeOwned>(name: &'static str, value: Value) -> anyhow::Result<T> {

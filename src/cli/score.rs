@@ -3,15 +3,19 @@
 use std::io::Write;
 
 use clap::Args;
-use gptj::{Class, Score, Selector, Tokenizer};
+use gptj::{Class, Model, Score, Selector, Tokenizer};
 use serde_json::{Value, json};
 
-use super::input::{Inputs, Text};
-use super::keep_pipelines;
 use super::load::Source;
+use super::out;
+use super::texts::{Analysis, Inputs};
 
 /// Show how likely each token of a text is, given those before it.
 #[derive(Args)]
+#[command(after_long_help = "Examples:
+  gptj score -p 'To be, or not to be' --top 3
+  gptj score -f essay.txt --json
+  gptj score --texts sentences.txt > scores.jsonl")]
 pub(crate) struct ScoreArguments {
     #[command(flatten)]
     source: Source,
@@ -19,48 +23,56 @@ pub(crate) struct ScoreArguments {
     #[command(flatten)]
     inputs: Inputs,
 
-    /// Show the N most likely tokens at each place as well.
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    /// Show the N most likely tokens at each position as well.
+    #[arg(long, help_heading = "Output", value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     top: usize,
 
     /// Print one JSON object: tokens, logprobs (the first is null), top (for each token, id to logprob), sum,
     /// perplexity.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 pub(crate) async fn run(arguments: &ScoreArguments, gpu: &Selector) -> anyhow::Result<()> {
-    let opened = arguments.source.open(Class::CausalLm)?;
-    let texts = arguments.inputs.read(&opened, &arguments.source.model)?;
-    let mut model = opened.load_for(Text::longest(&texts), gpu).await?;
-    for text in &texts {
-        let score = text.found(model.score(&text.tokens, arguments.top).await)?;
-        if arguments.json || text.index.is_some() {
-            text.print_json(to_json(&text.tokens, &score))?;
-        } else {
-            print(&text.tokens, &score, opened.tokenizer.as_ref())?;
-        }
-    }
-    keep_pipelines(model.gpu());
-    Ok(())
+    let ScoreArguments { source, inputs, top, json } = arguments;
+    let opened = source.open(Class::CausalLm)?;
+    let scores = Scores { top: *top, tokenizer: opened.tokenizer.as_ref() };
+    inputs.each(source, &opened, gpu, *json, &scores).await
 }
 
-fn to_json(tokens: &[u32], score: &Score) -> Value {
-    let top = |top: &Vec<(u32, f64)>| top.iter().map(|(id, logprob)| (id.to_string(), json!(logprob))).collect();
-    json!({
-        "tokens": tokens,
-        "logprobs": score.log_probabilities,
-        "top": score.top.iter().map(top).collect::<Vec<Value>>(),
-        "sum": score.sum(),
-        "perplexity": score.perplexity(),
-    })
+struct Scores<'a> {
+    top: usize,
+    tokenizer: Option<&'a Tokenizer>,
+}
+
+impl Analysis for Scores<'_> {
+    type Found = Score;
+
+    async fn run(&self, model: &mut Model, tokens: &[u32]) -> gptj::Result<Score> {
+        model.score(tokens, self.top).await
+    }
+
+    fn json(&self, tokens: &[u32], score: &Score) -> Value {
+        let top = |top: &Vec<(u32, f64)>| top.iter().map(|(id, logprob)| (id.to_string(), json!(logprob))).collect();
+        json!({
+            "tokens": tokens,
+            "logprobs": score.log_probabilities,
+            "top": score.top.iter().map(top).collect::<Vec<Value>>(),
+            "sum": score.sum(),
+            "perplexity": score.perplexity(),
+        })
+    }
+
+    fn print(&self, tokens: &[u32], score: &Score) -> anyhow::Result<()> {
+        print(tokens, score, self.tokenizer)
+    }
 }
 
 fn print(tokens: &[u32], score: &Score, tokenizer: Option<&Tokenizer>) -> anyhow::Result<()> {
     let name = |id: u32| -> gptj::Result<String> {
         tokenizer.map_or_else(|| Ok(id.to_string()), |tokenizer| Ok(format!("{:?}", tokenizer.decode(&[id])?)))
     };
-    let mut out = std::io::stdout();
+    let mut out = out();
     for ((&token, logprob), top) in tokens.iter().zip(&score.log_probabilities).zip(&score.top) {
         let logprob = logprob.map_or_else(|| "-".to_owned(), |logprob| format!("{logprob:.4}"));
         write!(out, "{logprob:>10}  {}", name(token)?)?;
@@ -71,6 +83,6 @@ fn print(tokens: &[u32], score: &Score, tokenizer: Option<&Tokenizer>) -> anyhow
         writeln!(out)?;
     }
     let perplexity = score.perplexity().map_or_else(String::new, |perplexity| format!(", perplexity {perplexity:.4}"));
-    writeln!(out, "{:>10.4}  together{perplexity}", score.sum())?;
+    writeln!(out, "{:>10.4}  sum{perplexity}", score.sum())?;
     Ok(())
 }

@@ -1,80 +1,92 @@
-//! `gptj verify`: all that is wrong with a model's files.
+//! `gptj verify`: all problems of a model's files.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
-use gptj::{Checkpoint, Error};
-use serde_json::json;
+use gptj::Checkpoint;
+use gptj::checkpoint::Error;
+use serde_json::{Value, json};
 
-use super::{ModelArguments, gigabytes, print_json, progress_bar, show};
+use super::{ModelArguments, human_bytes, json, out, print_json, progress_bar, show};
 
-/// Read a model through and report all that is wrong with it; needs no GPU.
+/// Read all of a model and report every problem; needs no GPU.
 ///
-/// Every tensor must be there in the right shape, and every number finite and, in matrices, no larger than f16 can
-/// hold. Tokens must be within the vocabulary. The exit code is 1 where anything is wrong.
+/// Every tensor must exist in the right shape; every number must be finite and, in matrices, within f16's range. Tokens
+/// must be within the vocabulary. The exit code is 1 if there is a problem.
 #[derive(Args)]
 pub(crate) struct Verify {
-    /// The model. Without it, the built-in Shakespeare model.
-    #[arg(value_name = "DIR|FILE")]
+    /// The model. The default is the built-in Shakespeare model.
+    #[arg(value_name = "DIR|FILE|NAME")]
     model: Option<PathBuf>,
 
-    /// Print one JSON object: model, tensors, parameters, bytes, problems; where the model cannot be opened, only model
+    /// The branch, tag or commit of a model on the Hugging Face Hub. The default is main.
+    #[arg(long, value_name = "REVISION", requires = "model")]
+    revision: Option<String>,
+
+    /// Print one JSON object: model, tensors, parameters, bytes, problems; if the model cannot be opened, only model
     /// and problems.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &Verify) -> anyhow::Result<()> {
-    let model = ModelArguments { model: arguments.model.clone() };
+    let model = ModelArguments::new(arguments.model.clone(), arguments.revision.clone());
+    let path = model.path()?;
     let bar = progress_bar("reading");
     let mut progress = |progress| show(&bar, progress);
-    let found = match &arguments.model {
+    let found = match path {
         Some(path) => Checkpoint::verify(path, &mut progress),
         None => model.checkpoint().map(|checkpoint| checkpoint.read_through(&mut progress)),
     };
     bar.finish_and_clear();
-    let problem = |error: &Error| {
-        let tensor = if let Error::Tensor { name, .. } = error { Some(name) } else { None };
-        json!({ "tensor": tensor, "problem": error.to_string() })
-    };
-    let mut found = match found {
+    let found = match found {
         Ok(found) => found,
         Err(error) => {
+            let error = error.into();
             if arguments.json {
-                print_json(&json!({ "model": model.name(), "problems": [problem(&error)] }))?;
+                print_json(&json!({ "model": model.name(), "problems": [to_json(&error)] }))?;
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
     let tokenizer = model.tokenizer(found.config.vocab_size);
     let has_tokenizer = matches!(tokenizer, Ok(Some(_)));
-    found.problems.extend(tokenizer.err());
+    let mut problems: Vec<anyhow::Error> = found.problems.into_iter().map(Into::into).collect();
+    problems.extend(tokenizer.err().map(anyhow::Error::from));
 
     let parameters = found.config.parameter_count();
     if arguments.json {
-        print_json(&json!({
+        print_json(&json::exact(json!({
             "model": model.name(),
             "tensors": found.tensors,
             "parameters": parameters,
             "bytes": found.bytes,
-            "problems": found.problems.iter().map(problem).collect::<Vec<_>>(),
-        }))?;
+            "problems": problems.iter().map(to_json).collect::<Vec<_>>(),
+        })))?;
     } else {
-        let mut out = std::io::stdout();
-        for problem in &found.problems {
-            writeln!(out, "{problem}")?;
+        let mut out = out();
+        for problem in &problems {
+            writeln!(out, "{problem:#}")?;
         }
-        if found.problems.is_empty() {
+        if problems.is_empty() {
             let tokenizer = if has_tokenizer { "a tokenizer that fits" } else { "no tokenizer" };
-            let (tensors, bytes) = (found.tensors, gigabytes(found.bytes));
+            let (tensors, bytes) = (found.tensors, human_bytes(found.bytes));
             writeln!(out, "{}: sound; {tensors} tensors, {parameters} parameters, {bytes}; {tokenizer}", model.name())?;
         }
     }
-    match found.problems.len() {
+    match problems.len() {
         0 => Ok(()),
         1 => bail!("{} has a problem", model.name()),
         count => bail!("{} has {count} problems", model.name()),
     }
+}
+
+fn to_json(problem: &anyhow::Error) -> Value {
+    let tensor = match problem.downcast_ref() {
+        Some(Error::Tensor { name, .. }) => Some(name),
+        _ => None,
+    };
+    json!({ "tensor": tensor, "problem": format!("{problem:#}") })
 }

@@ -1,25 +1,24 @@
-//! Which GPUs there are, what they can do, and which one to take.
+//! The list of GPUs, their abilities, and the choice of one.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::Product;
 use crate::error::{Error, Result};
 
-/// What is known of an adapter before it is opened.
+/// The properties of an adapter, known before it is opened.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AdapterInfo {
-    /// Its place in the list; what [`Selector::Index`] counts.
+    /// Its index in the list of [`adapters`], as in [`Selector::Index`].
     pub index: usize,
-    /// The name that the driver gives it.
+    /// The driver's name for it.
     pub name: String,
-    /// The API it is reached through: `vulkan`, `metal` or `dx12`.
+    /// Its API: `vulkan`, `metal` or `dx12`.
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `software` or `other`.
     pub kind: &'static str,
     /// The driver and its version.
     pub driver: String,
-    /// Device memory in bytes; `None` where the API does not tell.
+    /// Device memory in bytes; `None` if the API does not report it.
     pub memory: Option<u64>,
     /// The largest buffer, in bytes.
     pub max_buffer: u64,
@@ -27,14 +26,14 @@ pub struct AdapterInfo {
     pub max_binding: u64,
     /// Whether kernels can use native f16.
     pub f16: bool,
-    /// The smallest and the largest subgroup, where kernels can use subgroups.
+    /// The smallest and the largest subgroup, if kernels can use subgroups.
     pub subgroups: Option<(u32, u32)>,
     /// Shapes of the matrix units that kernels can use, as `MxNxK inputs->sums`.
     pub cooperative_matrix: Vec<String>,
 }
 
 impl AdapterInfo {
-    /// Whether the "GPU" is a program on the CPU.
+    /// Whether the "GPU" runs on the CPU.
     pub fn is_software(&self) -> bool {
         self.kind == "software"
     }
@@ -53,9 +52,9 @@ pub enum Selector {
     /// narrows the choice.
     #[default]
     Best,
-    /// The adapter at this place in the list of [`adapters`].
+    /// The adapter at this index in the list of [`adapters`].
     Index(usize),
-    /// The best adapter whose name contains this, in any case.
+    /// The best adapter whose name contains this, ignoring case.
     Name(String),
 }
 
@@ -76,7 +75,7 @@ pub async fn adapters() -> Vec<AdapterInfo> {
 /// The adapter that `selector` names, without opening it.
 ///
 /// # Errors
-/// [`Error::Adapter`] where there is none.
+/// [`Error::Adapter`] if there is none.
 pub async fn find_adapter(selector: &Selector) -> Result<AdapterInfo> {
     select(selector).await.map(|(_, info)| info)
 }
@@ -102,16 +101,16 @@ pub(super) async fn select(selector: &Selector) -> Result<(wgpu::Adapter, Adapte
         Selector::Best => best_named(&std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default()),
     };
     let Some(chosen) = chosen else {
-        let wanted = match selector {
+        let problem = match selector {
             Selector::Index(index) => format!("no GPU with index {index}"),
             Selector::Name(name) => format!("no GPU whose name contains {name:?}"),
             Selector::Best => {
                 let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
-                format!("no GPU whose name contains {name:?}, as WGPU_ADAPTER_NAME has it")
+                format!("no GPU whose name contains {name:?}, the value of WGPU_ADAPTER_NAME")
             }
         };
         let list: Vec<_> = infos.iter().map(|info| format!("{}: {info}", info.index)).collect();
-        return Err(Error::Adapter(format!("{wanted}; there are: {}", list.join("; "))));
+        return Err(Error::Adapter(format!("{problem}; there are: {}", list.join("; "))));
     };
     Ok((adapters.swap_remove(chosen.index), chosen.clone()))
 }
@@ -168,24 +167,21 @@ pub(super) fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     }
 }
 
-/// The products that an adapter's matrix units compute: from f16 to f32 sums.
-pub(super) fn cooperative_products(adapter: &wgpu::Adapter) -> Vec<Product> {
+/// The sides of the square matrices of f16 that an adapter's matrix units multiply to f32 sums, largest first.
+pub(super) fn matrix_sides(adapter: &wgpu::Adapter) -> Vec<u32> {
     let shapes = adapter.cooperative_matrix_properties();
-    let has = |side: u32| {
+    let has = |side: &u32| {
         shapes.iter().any(|shape| {
-            [shape.m_size, shape.n_size, shape.k_size] == [side; 3]
+            [shape.m_size, shape.n_size, shape.k_size] == [*side; 3]
                 && shape.ab_type == wgpu::CooperativeScalarType::F16
                 && shape.cr_type == wgpu::CooperativeScalarType::F32
         })
     };
-    [(16, Product::Cooperative16), (8, Product::Cooperative8)]
-        .into_iter()
-        .filter_map(|(side, product)| has(side).then_some(product))
-        .collect()
+    [16, 8].into_iter().filter(has).collect()
 }
 
-/// The size of the device-local heaps. wgpu does not tell, so this asks Vulkan itself.
-#[cfg(not(target_vendor = "apple"))]
+/// The size of the device-local heaps. wgpu does not report it, so this asks Vulkan itself.
+#[cfg(not(any(target_vendor = "apple", target_family = "wasm")))]
 fn device_memory(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the adapter stays alive during the call, and nothing is created or destroyed through the raw handles.
     let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
@@ -197,7 +193,7 @@ fn device_memory(adapter: &wgpu::Adapter) -> Option<u64> {
     Some(heaps.iter().filter(|heap| heap.flags.as_raw() & 1 != 0).map(|heap| heap.size).sum())
 }
 
-#[cfg(target_vendor = "apple")]
+#[cfg(any(target_vendor = "apple", target_family = "wasm"))]
 fn device_memory(_adapter: &wgpu::Adapter) -> Option<u64> {
     None
 }

@@ -1,4 +1,4 @@
-//! An open GPU: device and queue, what it can do, what went wrong on it, and what was created on it.
+//! An open GPU: device and queue, its abilities, its first failure, and counters of the objects created on it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::adapter::{self, AdapterInfo, Selector};
 use super::cache_dir::CacheDir;
 use super::pipeline_cache::PipelineCache;
-use super::shader::{Product, Specialisation, Subgroups};
-use super::submission::STAGING_BYTES;
+use super::specialisation::{Specialisation, Subgroups};
 use crate::error::{Error, Result};
 
 /// How to open a GPU. The default is right for everyone but tests: the best adapter with all it can do.
@@ -16,13 +15,13 @@ use crate::error::{Error, Result};
 pub struct GpuOptions {
     /// Which adapter to open.
     pub selector: Selector,
-    /// Use native f16 where there is some.
+    /// Use native f16 if the adapter has it.
     pub f16: bool,
-    /// Know no more than this of the adapter's subgroups.
+    /// Assume no more than this about the adapter's subgroups.
     pub subgroups: Subgroups,
-    /// Use matrix units where there are some.
+    /// Use matrix units if the adapter has them.
     pub cooperative_matrix: bool,
-    /// Have every memory access and loop of the kernels checked. Slow; finds mistakes in kernels.
+    /// Check every memory access and loop of the kernels. Slow; finds mistakes in kernels.
     #[doc(hidden)]
     pub checked: bool,
     /// Pretend that no binding may be larger than this, in bytes.
@@ -32,12 +31,12 @@ pub struct GpuOptions {
     #[doc(hidden)]
     pub max_buffer: u64,
     /// Do all of the host's work for steps but none of the GPU's: no buffer takes more memory than the inputs of a
-    /// step, nothing is uploaded, and every dispatch has an empty grid. For measuring the host without room for a
+    /// step, nothing is uploaded, and every dispatch has an empty grid. For measuring the host without memory for a
     /// model; results mean nothing, and larger ones than the inputs of a step cannot be read.
     #[doc(hidden)]
-    pub rehearsal: bool,
-    /// Where to keep compiled pipelines and the like for the next process; nowhere by default. Drivers run what lies
-    /// there, so nobody else must be able to write to it.
+    pub dry_run: bool,
+    /// The directory that keeps compiled pipelines and the like for the next process; none by default. Drivers run its
+    /// contents, so nobody else must be able to write to it.
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -51,14 +50,17 @@ impl Default for GpuOptions {
             checked: false,
             max_binding: u64::MAX,
             max_buffer: u64::MAX,
-            rehearsal: false,
+            dry_run: false,
             cache_dir: None,
         }
     }
 }
 
-/// What a workgroup of the cooperative products shares, in bytes, rounded up.
-const COOPERATIVE_BYTES: u32 = 32 << 10;
+/// Workgroup memory of the cooperative-matrix matmuls, in bytes, rounded up.
+const COOPMAT_BYTES: u32 = 32 << 10;
+
+/// Bytes of the largest step's inputs, rounded up.
+pub(super) const STAGING_BYTES: u64 = 64 << 10;
 
 /// A GPU that is ready to work. Clones share it.
 #[derive(Clone)]
@@ -70,10 +72,10 @@ struct Inner {
     queue: wgpu::Queue,
     specialisation: Specialisation,
     checked: bool,
-    rehearsal: bool,
+    dry_run: bool,
     max_binding: u64,
     max_buffer: u64,
-    cooperative_products: Vec<Product>,
+    matrix_sides: Vec<u32>,
     cache_dir: Option<CacheDir>,
     pipeline_cache: Option<PipelineCache>,
     /// The first failure that no error scope caught.
@@ -89,7 +91,7 @@ struct Counters {
     pipelines: AtomicUsize,
 }
 
-/// How many objects were created on a GPU so far. Replaying a plan creates none.
+/// Counts of the objects created on a GPU so far. Replaying a plan creates none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Created {
     /// Buffers of any kind.
@@ -106,7 +108,7 @@ impl Gpu {
     /// Opens the adapter that `options` select, with its own limits and those optional features that it has.
     ///
     /// # Errors
-    /// [`Error::Adapter`] where there is no such adapter or its driver refuses to open it.
+    /// [`Error::Adapter`] if there is no such adapter or its driver refuses to open it.
     pub async fn open(options: &GpuOptions) -> Result<Self> {
         let (adapter, info) = adapter::select(&options.selector).await?;
         let (device, queue) = adapter
@@ -127,17 +129,16 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Works on a device that the application already has, beside whatever else runs there. The engine uses what
-    /// features and limits the device was created with; [`Gpu::descriptor`] says which are best, and wgpu's default
-    /// limits suffice.
+    /// Uses a device that the application already has, beside its other work. The engine uses the features and limits
+    /// that the device was created with; [`Gpu::descriptor`] gives the best, and wgpu's default limits suffice.
     ///
     /// The device stays the application's: its handlers of errors and of the device's loss are left alone. Memory that
     /// runs out is an [`Error`] all the same.
     ///
-    /// `options` may take features away; `options.selector` plays no part.
+    /// `options` may take features away; `options.selector` is ignored.
     ///
     /// # Errors
-    /// [`Error::Adapter`] where the device was created with limits below wgpu's default ones.
+    /// [`Error::Adapter`] if the device was created with limits below wgpu's default ones.
     pub async fn share(
         adapter: &wgpu::Adapter,
         device: wgpu::Device,
@@ -174,16 +175,16 @@ impl Gpu {
         Ok(Self::assemble(adapter, info, device, queue, options).await)
     }
 
-    /// What a device of this adapter should be created with so that the engine is at its best there. An application
-    /// adds the features and limits that it needs itself.
+    /// The best descriptor for a device of this adapter. An application adds the features and limits that it needs
+    /// itself.
     pub fn descriptor(adapter: &wgpu::Adapter, options: &GpuOptions) -> wgpu::DeviceDescriptor<'static> {
-        let features = wanted_features(options) & adapter.features();
+        let features = usable_features(options) & adapter.features();
         wgpu::DeviceDescriptor {
             label: Some("gptj"),
             required_features: features,
             experimental_features: if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-                // SAFETY: an experimental feature may have bugs, which is why products by matrix units are compared
-                // with others on the very device before they are used.
+                // SAFETY: an experimental feature may have bugs, so matmuls on matrix units are compared with others on
+                // the device itself before they are used.
                 unsafe { wgpu::ExperimentalFeatures::enabled() }
             } else {
                 wgpu::ExperimentalFeatures::disabled()
@@ -203,9 +204,9 @@ impl Gpu {
         queue: wgpu::Queue,
         options: &GpuOptions,
     ) -> Self {
-        let (features, limits) = (wanted_features(options) & device.features(), device.limits());
+        let (features, limits) = (usable_features(options) & device.features(), device.limits());
         let cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
-            && limits.max_compute_workgroup_storage_size >= COOPERATIVE_BYTES;
+            && limits.max_compute_workgroup_storage_size >= COOPMAT_BYTES;
         let cache_dir = options.cache_dir.as_deref().map(|path| CacheDir::new(path, &info));
         let pipeline_cache = match &cache_dir {
             Some(directory) => PipelineCache::open(&device, &adapter.get_info(), directory).await,
@@ -223,9 +224,9 @@ impl Gpu {
                     _ => Subgroups::OfAnySize,
                 },
             },
-            cooperative_products: if cooperative { adapter::cooperative_products(adapter) } else { Vec::new() },
+            matrix_sides: if cooperative { adapter::matrix_sides(adapter) } else { Vec::new() },
             checked: options.checked,
-            rehearsal: options.rehearsal,
+            dry_run: options.dry_run,
             cache_dir,
             pipeline_cache,
             info,
@@ -241,16 +242,17 @@ impl Gpu {
         &self.0.info
     }
 
-    /// Which version of each shader runs here.
+    /// The abilities that choose the version of each shader.
     #[doc(hidden)]
     pub fn specialisation(&self) -> Specialisation {
         self.0.specialisation
     }
 
-    /// The products by matrix units that this GPU offers; whether they compute rightly is another question.
+    /// The sides of the square matrices of f16 that this GPU's matrix units multiply to f32 sums, largest first, tested
+    /// or not.
     #[doc(hidden)]
-    pub fn cooperative_products(&self) -> &[Product] {
-        &self.0.cooperative_products
+    pub fn matrix_sides(&self) -> &[u32] {
+        &self.0.matrix_sides
     }
 
     /// The largest part of a buffer that a kernel can see, in bytes; a larger tensor is split.
@@ -258,12 +260,12 @@ impl Gpu {
         self.0.max_binding.min(self.0.max_buffer)
     }
 
-    /// The GPU's memory in bytes, where its driver tells.
+    /// The GPU's memory in bytes, if its driver reports it.
     pub fn memory(&self) -> Option<u64> {
-        self.0.info.memory.filter(|_| !self.is_rehearsal())
+        self.0.info.memory.filter(|_| !self.is_dry_run())
     }
 
-    /// How many objects were created so far.
+    /// Counts of the objects created so far.
     #[doc(hidden)]
     pub fn created(&self) -> Created {
         let counters = &self.0.created;
@@ -275,8 +277,8 @@ impl Gpu {
         }
     }
 
-    /// Bytes that the allocator holds of the GPU's memory, for buffers of the engine and of wgpu itself; `None` where
-    /// the API allocates by itself.
+    /// Bytes that the allocator holds of the GPU's memory, for buffers of the engine and of wgpu itself; `None` if the
+    /// API allocates by itself.
     #[doc(hidden)]
     pub fn allocated_bytes(&self) -> Option<u64> {
         self.device().generate_allocator_report().map(|report| report.total_reserved_bytes)
@@ -285,10 +287,29 @@ impl Gpu {
     /// Reports the first failure since the GPU was opened, if there was one.
     ///
     /// # Errors
-    /// [`Error::Gpu`] with the driver's words.
+    /// [`Error::Gpu`] with the driver's message.
     pub fn check(&self) -> Result<()> {
         let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.as_ref().map_or(Ok(()), |message| Err(Error::Gpu(message.clone())))
+    }
+
+    /// Whether an earlier process left compiled pipelines for this adapter and driver in
+    /// [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir).
+    #[doc(hidden)]
+    pub fn found_pipelines(&self) -> bool {
+        self.pipeline_cache().is_some_and(PipelineCache::found)
+    }
+
+    /// Writes the compiled pipelines to [`GpuOptions::cache_dir`](super::GpuOptions::cache_dir), if some are not there
+    /// yet. Does nothing if the option is `None` or the driver does not export its pipelines.
+    ///
+    /// # Errors
+    /// [`Error::Write`](crate::checkpoint::Error::Write) if the file cannot be written. Only time is lost.
+    pub fn save_pipelines(&self) -> Result<()> {
+        match (self.pipeline_cache(), self.cache_dir()) {
+            (Some(cache), Some(directory)) => cache.save(directory),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn device(&self) -> &wgpu::Device {
@@ -303,7 +324,7 @@ impl Gpu {
         self.0.checked
     }
 
-    pub(super) fn cache_dir(&self) -> Option<&CacheDir> {
+    pub(crate) fn cache_dir(&self) -> Option<&CacheDir> {
         self.0.cache_dir.as_ref()
     }
 
@@ -311,11 +332,11 @@ impl Gpu {
         self.0.pipeline_cache.as_ref()
     }
 
-    pub(super) fn is_rehearsal(&self) -> bool {
-        self.0.rehearsal
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.0.dry_run
     }
 
-    /// Creates a buffer of zeros; an allocation that fails is an error here and not a surprise later.
+    /// Creates a buffer of zeros; an allocation that fails is an error here, not later.
     pub(super) async fn create_buffer(
         &self,
         label: &str,
@@ -327,17 +348,17 @@ impl Gpu {
             let limit = self.0.max_buffer;
             return Err(out_of_memory(format!("{} allows buffers of at most {limit} bytes", self.0.info.name)));
         }
-        let size = if self.is_rehearsal() { size.min(STAGING_BYTES) } else { size };
+        let size = if self.is_dry_run() { size.min(STAGING_BYTES) } else { size };
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         self.0.created.buffers.fetch_add(1, Ordering::Relaxed);
         self.0.created.buffer_bytes.fetch_add(size, Ordering::Relaxed);
         self.attempt(|| self.device().create_buffer(&descriptor)).await.map_err(out_of_memory)
     }
 
-    /// Does some work on the device. What wgpu or the driver refuse of it is told here, and is no failure of the GPU.
+    /// Does some work on the device. A refusal by wgpu or the driver is returned, and does not count as a failure.
     pub(crate) async fn attempt<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // Scopes belong to this thread, which whoever waits may leave.
+        // Scopes belong to this thread, which an await may leave.
         let (done, errors) = {
             let scopes = [OutOfMemory, Internal, Validation].map(|filter| self.device().push_error_scope(filter));
             let done = work();
@@ -376,29 +397,36 @@ impl Gpu {
         self.device().create_compute_pipeline(descriptor)
     }
 
-    /// Waits until the GPU has done all that was submitted up to `submission`, or everything.
+    /// Waits until the GPU has done all work up to `submission`, or all of it.
     ///
-    /// On native targets the wait happens in here, so that any executor will do.
-    #[expect(
-        clippy::unused_async,
-        reason = "what waits for the GPU is async, so that it can run where it must not block"
-    )]
+    /// On native targets it blocks, so that any executor will do.
+    #[expect(clippy::unused_async, reason = "a wait for the GPU is async, so that it can run where it must not block")]
+    #[cfg(not(target_family = "wasm"))]
     pub(super) async fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.device()
             .poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
             .map_err(|error| Error::Gpu(error.to_string()))?;
         self.check()
     }
+
+    /// The same in a browser, which polls the device itself and forbids blocking: waits for all submitted work.
+    #[cfg(target_family = "wasm")]
+    pub(super) async fn wait(&self, _submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let (sender, done) = futures_channel::oneshot::channel();
+        self.queue().on_submitted_work_done(move || _ = sender.send(()));
+        done.await.map_err(|_| Error::Gpu("the browser dropped a wait".to_owned()))?;
+        self.check()
+    }
 }
 
 /// The features that the engine can use, as far as the options allow.
-fn wanted_features(options: &GpuOptions) -> wgpu::Features {
-    let mut wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
-    wanted.set(wgpu::Features::SHADER_F16, options.f16);
-    wanted.set(wgpu::Features::SUBGROUP, options.subgroups > Subgroups::None);
+fn usable_features(options: &GpuOptions) -> wgpu::Features {
+    let mut features = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+    features.set(wgpu::Features::SHADER_F16, options.f16);
+    features.set(wgpu::Features::SUBGROUP, options.subgroups > Subgroups::None);
     let cooperative = options.cooperative_matrix && options.f16 && options.subgroups > Subgroups::None;
-    wanted.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
-    wanted
+    features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperative);
+    features
 }
 
 fn keep_first(failure: &Mutex<Option<String>>, message: String) {

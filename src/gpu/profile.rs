@@ -1,14 +1,16 @@
-//! How long recorded work takes.
+//! The time that recorded work takes.
 //!
-//! Where an adapter has timestamps, it notes the time itself at both ends of a pass; else the host's clock runs from
-//! submitting the work until it is done. On a software adapter the two are the same thing, so the host's is taken.
+//! An adapter with timestamps takes the time itself at both ends of a pass; otherwise the host's clock runs from the
+//! submission until the work is done. On a software adapter the two are the same, so the host's is used.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Gpu, Plan, Readback, StepSize, Submission};
+use web_time::Instant;
+
+use super::{Gpu, Plan, Readback, Sizes, Submission};
 use crate::error::Result;
 
-/// Whose clock measures.
+/// The clock that measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
@@ -19,7 +21,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Shorter samples would be made of the clock's own coarseness and, on the host, of the way to the GPU.
+    /// Shorter samples would mostly measure the clock's resolution and, on the host, the way to the GPU.
     fn sample(self) -> Duration {
         match self {
             Self::Gpu => Duration::from_millis(2),
@@ -28,19 +30,16 @@ impl Clock {
     }
 }
 
-/// How long one run of some work took.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// The median of all samples: what to expect.
-    pub median: Duration,
-    /// The fastest sample: what the GPU can do when nothing else wants it.
-    pub fastest: Duration,
-}
+/// The fewest samples, so that they have a median and a spread.
+const FEWEST_SAMPLES: usize = 5;
 
-/// Samples whose median is the result.
-const SAMPLES: usize = 5;
+/// The most samples.
+const MOST_SAMPLES: usize = 25;
 
-/// Runs of a sample at most, whatever the clock says.
+/// Between the two, samples are taken for this long.
+const SAMPLING: Duration = Duration::from_millis(200);
+
+/// The most runs of a sample, whatever the clock says.
 const MAX_RUNS: usize = 10_000;
 
 /// Measures on one GPU.
@@ -49,7 +48,7 @@ pub struct Profiler {
     timestamps: Option<Timestamps>,
 }
 
-/// The GPU's notes of when a pass began and ended, on their way to the host.
+/// The GPU's times of the beginning and end of a pass, and their way to the host.
 struct Timestamps {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
@@ -60,49 +59,58 @@ struct Timestamps {
 const TIMESTAMP_BYTES: u64 = 16;
 
 impl Profiler {
-    /// Takes the GPU's own clock where it has one.
+    /// Uses the GPU's own clock if it has one.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) where the GPU has no room for two timestamps.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the GPU cannot hold two timestamps.
     pub async fn new(gpu: &Gpu) -> Result<Self> {
         let has_clock = gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let timestamps = if has_clock && !gpu.info().is_software() { Some(Timestamps::new(gpu).await?) } else { None };
         Ok(Self { gpu: gpu.clone(), timestamps })
     }
 
-    /// Whose clock measures.
+    /// The clock that measures.
     pub fn clock(&self) -> Clock {
         if self.timestamps.is_some() { Clock::Gpu } else { Clock::Host }
     }
 
-    /// Times one of `plans`, which do the same over different memory and run in turn.
+    /// The time of one run of `plans`, which do the same over different memory and run in turn: some samples, each the
+    /// mean of enough runs for the clock. Once `stopped`, it takes no further samples.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
-    pub async fn time(&self, plans: &[Plan], step: StepSize) -> Result<Times> {
-        assert!(!plans.is_empty(), "something is measured");
+    /// [`Error::Gpu`](crate::Error::Gpu) if the GPU failed.
+    pub async fn samples(
+        &self,
+        plans: &[Plan],
+        sizes: impl Into<Sizes>,
+        stopped: impl Fn() -> bool,
+    ) -> Result<Vec<Duration>> {
+        assert!(!plans.is_empty(), "at least one plan is measured");
+        let sizes = sizes.into();
         let mut in_turn = plans.iter().cycle();
-        let mut sample = async |runs| self.sample(in_turn.by_ref().take(runs), step).await;
-        // The first run pays for what drivers put off until then.
+        let mut sample = async |runs| self.sample(in_turn.by_ref().take(runs), sizes).await;
+        // The first run pays for work that drivers postpone until then.
         sample(1).await?;
         let mut runs = 1;
         let mut elapsed = sample(runs).await?;
         while elapsed < self.clock().sample() && runs < MAX_RUNS {
-            let wanted = self.clock().sample().as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * 1.2;
-            runs = ((runs as f64 * wanted.clamp(2.0, 16.0)) as usize).min(MAX_RUNS);
+            let growth = self.clock().sample().as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * 1.2;
+            runs = ((runs as f64 * growth.clamp(2.0, 16.0)) as usize).min(MAX_RUNS);
             elapsed = sample(runs).await?;
         }
         let mut samples = vec![elapsed];
-        while samples.len() < SAMPLES {
+        let needs_more = |samples: &[Duration]| {
+            let sampled: Duration = samples.iter().sum();
+            samples.len() < FEWEST_SAMPLES || (samples.len() < MOST_SAMPLES && sampled < SAMPLING)
+        };
+        while needs_more(&samples) && !stopped() {
             samples.push(sample(runs).await?);
         }
-        samples.sort();
-        let [fastest, median] = [samples[0], samples[SAMPLES / 2]].map(|sample| sample / runs as u32);
-        Ok(Times { median, fastest })
+        Ok(samples.into_iter().map(|sample| sample / runs as u32).collect())
     }
 
     /// Runs plans one after another in one pass.
-    async fn sample<'p>(&self, plans: impl Iterator<Item = &'p Plan>, step: StepSize) -> Result<Duration> {
+    async fn sample<'p>(&self, plans: impl Iterator<Item = &'p Plan>, sizes: Sizes) -> Result<Duration> {
         let mut submission = Submission::new(&self.gpu, "sample");
         {
             let timestamp_writes = self.timestamps.as_ref().map(|timestamps| wgpu::ComputePassTimestampWrites {
@@ -113,7 +121,7 @@ impl Profiler {
             let descriptor = wgpu::ComputePassDescriptor { label: Some("sample"), timestamp_writes };
             let mut pass = submission.encoder().begin_compute_pass(&descriptor);
             for plan in plans {
-                plan.encode(&mut pass, step);
+                plan.encode(&mut pass, sizes);
             }
         }
         if let Some(Timestamps { queries, resolved, readback }) = &self.timestamps {
@@ -151,12 +159,16 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::gpu::{Format, GpuOptions, Tensor};
-    use crate::kernels::Kernels;
-    use crate::regime::Geometry;
-    use crate::{Config, Error};
+    use crate::error::Error;
+    use crate::gpu::{Axis, Dispatch, Dtype, GpuOptions, Pipelines, Tensor};
 
-    /// Also on software adapters, which have the GPU's clock but are not asked for it.
+    const COUNT: &str = "
+        @group(0) @binding(0) var<storage, read_write> counts: array<u32>;
+        @compute @workgroup_size(64) fn count(@builtin(global_invocation_id) id: vec3u) {
+            for (var i = 0u; i < 4096u; i++) { counts[id.x] += i ^ counts[id.x]; }
+        }";
+
+    /// Also on software adapters, whose GPU clock the profiler does not use otherwise.
     #[test]
     fn either_clock_measures() {
         let gpu = match block_on(Gpu::open(&GpuOptions::default())) {
@@ -168,13 +180,11 @@ mod tests {
             }
             Err(error) => panic!("{error}"),
         };
-        let config = Config::preset("tiny").expect("there is one");
-        let kernels = Kernels::new(&gpu, &config, 1, Geometry::for_adapter(gpu.info()));
-        let tensor = |name, width| block_on(Tensor::whole(&gpu, name, 1, width, Format::F32)).expect("room");
+        let counts = block_on(Tensor::whole(&gpu, "counts", 1, 1024, Dtype::U32)).expect("room");
         let mut plan = Plan::default();
-        plan.run(kernels.fma_ceiling(16, &tensor("chain", 2), &tensor("sums", 4 * 1024)));
+        let grid = [Axis::Fixed(16), Axis::Fixed(1), Axis::Fixed(1)];
+        plan.run(vec![Dispatch::new(&Pipelines::new(&gpu), COUNT, "count", &[], &[(&counts).into()], grid)]);
         let plans = [plan];
-        let step = StepSize { rows: 1, outputs: 0, positions: 1 };
 
         let host = Profiler { gpu: gpu.clone(), timestamps: None };
         let mut profilers = vec![host];
@@ -183,8 +193,11 @@ mod tests {
             profilers.push(Profiler { gpu: gpu.clone(), timestamps });
         }
         for profiler in profilers {
-            let times = block_on(profiler.time(&plans, step)).expect("the GPU works");
-            assert!(Duration::ZERO < times.fastest && times.fastest <= times.median, "{:?}", profiler.clock());
+            let samples = block_on(profiler.samples(&plans, [0; 3], || false)).expect("the GPU works");
+            assert!((FEWEST_SAMPLES..=MOST_SAMPLES).contains(&samples.len()), "{:?}", profiler.clock());
+            assert!(samples.iter().all(|&sample| sample > Duration::ZERO), "{:?}: {samples:?}", profiler.clock());
+            let stopped = block_on(profiler.samples(&plans, [0; 3], || true)).expect("the GPU works");
+            assert_eq!(stopped.len(), 1, "{:?}", profiler.clock());
         }
     }
 }

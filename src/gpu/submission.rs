@@ -1,22 +1,21 @@
-//! One batch of work for the GPU: inputs to copy in, plans to replay, results to copy where the host can read them.
+//! One batch of work for the GPU: inputs to copy in, plans to replay, a result to copy back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 use wgpu::util::StagingBelt;
 
-use super::{Gpu, Plan, StepSize, Tensor};
+use super::device::{Gpu, STAGING_BYTES};
+use super::plan::{Plan, Sizes};
+use super::tensor::{Tensor, padded};
 use crate::error::{Error, Result};
 
-/// Memory through which small inputs travel to the GPU, used again once they have arrived. Whoever writes inputs has
-/// one of their own: what another is putting together meanwhile must not be cut short.
+/// Memory through which small inputs travel to the GPU, reused once they have arrived. Each writer of inputs has its
+/// own, since encoding a submission ends all writes that share its memory.
 pub struct Staging(Arc<Mutex<StagingBelt>>);
 
-/// Room for the inputs of the largest step.
-pub(super) const STAGING_BYTES: u64 = 64 << 10;
-
 impl Staging {
-    /// Takes memory when it is first used.
+    /// Allocates at the first use.
     pub fn new(gpu: &Gpu) -> Self {
         Self(Arc::new(Mutex::new(StagingBelt::new(gpu.device().clone(), STAGING_BYTES))))
     }
@@ -26,16 +25,16 @@ impl Staging {
     }
 }
 
-/// Work that is being put together for the GPU.
+/// Work for the GPU, not yet encoded.
 pub struct Submission {
     gpu: Gpu,
     encoder: wgpu::CommandEncoder,
-    /// Where its inputs wait, if it has any.
+    /// The memory of its inputs, if it has any.
     staging: Option<Staging>,
     read: Option<Read>,
 }
 
-/// A read that happens once what fills its memory is done.
+/// A read that completes once the submission that fills its memory is done.
 struct Read {
     buffer: wgpu::Buffer,
     bytes: u64,
@@ -43,35 +42,36 @@ struct Read {
 }
 
 impl Submission {
-    /// Nothing to do yet.
+    /// An empty submission.
     pub fn new(gpu: &Gpu, label: &str) -> Self {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some(label) };
         Self { gpu: gpu.clone(), encoder: gpu.device().create_command_encoder(&descriptor), staging: None, read: None }
     }
 
-    /// Copies `bytes` to the start of `tensor` before anything that comes after. Until then they wait in `staging`,
-    /// which is the same for all writes of a submission.
+    /// Copies `bytes` to the start of `tensor` before any later work. Until then they wait in `staging`, which is the
+    /// same for all writes of a submission.
     ///
     /// # Panics
-    /// Where `bytes` are no multiple of four or do not fit.
+    /// If the number of `bytes` is not a multiple of four or they do not fit.
     pub fn write(&mut self, staging: &Staging, tensor: &Tensor, bytes: &[u8]) {
-        let size = wgpu::BufferSize::new(bytes.len() as u64).expect("something is written");
+        let size = wgpu::BufferSize::new(bytes.len() as u64).expect("at least one byte is written");
         staging.belt().write_buffer(&mut self.encoder, tensor.buffer(), 0, size).copy_from_slice(bytes);
         self.staging = Some(Staging(Arc::clone(&staging.0)));
     }
 
-    /// Replays plans one after another, for a step of this size.
-    pub fn run<'p>(&mut self, plans: impl IntoIterator<Item = &'p Plan>, step: StepSize) {
+    /// Replays plans one after another, their grids scaled by these sizes.
+    pub fn run<'p>(&mut self, plans: impl IntoIterator<Item = &'p Plan>, sizes: impl Into<Sizes>) {
+        let sizes = sizes.into();
         let mut pass = self
             .encoder
             .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plans"), timestamp_writes: None });
         for plan in plans {
-            plan.encode(&mut pass, step);
+            plan.encode(&mut pass, sizes);
         }
     }
 
-    /// Copies the first `bytes` bytes of `tensor` to where the host can read them: one read a submission, and one
-    /// submission at a time for each [`Readback`].
+    /// Copies the first `bytes` bytes of `tensor` to the host: one read per submission, and one submission at a time
+    /// for each [`Readback`].
     pub fn read(&mut self, tensor: &Tensor, bytes: u64, into: &Readback) {
         self.read_buffer(tensor.buffer(), bytes, into);
     }
@@ -80,7 +80,7 @@ impl Submission {
         self.encoder.copy_buffer_to_buffer(buffer, 0, &into.0, 0, bytes);
         let (sender, mapped) = oneshot::channel();
         self.encoder.map_buffer_on_submit(&into.0, wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver is gone only where the caller gave up waiting.
+            // The receiver is gone only if the caller gave up waiting.
             let _ = sender.send(result);
         });
         let read = Read { buffer: into.0.clone(), bytes, mapped };
@@ -91,7 +91,7 @@ impl Submission {
         &mut self.encoder
     }
 
-    /// Does all of the host's work, so that handing the work over takes no time.
+    /// Does all of the host's work, so that the submission itself takes no time.
     pub fn encode(self) -> Encoded {
         if let Some(staging) = &self.staging {
             staging.belt().finish_and_recall_on_submit(&self.encoder);
@@ -105,7 +105,7 @@ impl Submission {
     }
 }
 
-/// Work that is ready for the GPU.
+/// Encoded work, ready for the GPU.
 pub struct Encoded {
     gpu: Gpu,
     commands: wgpu::CommandBuffer,
@@ -120,7 +120,7 @@ impl Encoded {
     }
 }
 
-/// Work that the GPU has, and perhaps a result to wait for.
+/// Submitted work, and perhaps a result to wait for.
 pub struct Submitted {
     gpu: Gpu,
     index: wgpu::SubmissionIndex,
@@ -128,27 +128,27 @@ pub struct Submitted {
 }
 
 impl Submitted {
-    /// Waits for this submission, and not for later ones.
+    /// Waits for this submission, not for later ones.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the GPU failed.
+    /// [`Error::Gpu`] if the GPU failed.
     pub async fn wait(&self) -> Result<()> {
         self.gpu.wait(Some(self.index.clone())).await
     }
 
-    /// Waits for this submission, and not for later ones, and takes what it read.
+    /// Waits for this submission, not for later ones, and takes the result of its read.
     ///
     /// # Errors
-    /// [`Error::Gpu`] where the GPU failed before or during the read.
+    /// [`Error::Gpu`] if the GPU failed before or during the read.
     ///
     /// # Panics
-    /// Where it reads nothing.
+    /// If it reads nothing.
     pub async fn take<T: bytemuck::Pod>(mut self) -> Result<Vec<T>> {
         self.wait().await?;
-        let read = self.read.as_mut().expect("the submission reads something");
+        let read = self.read.as_mut().expect("the submission has a read");
         let mapped = (&mut read.mapped).await.map_err(|_| Error::Gpu("the driver dropped a read".to_owned()))?;
         if let Err(error) = mapped {
-            // Then there is nothing to unmap.
+            // Nothing was mapped, so there is nothing to unmap.
             self.read = None;
             return Err(Error::Gpu(error.to_string()));
         }
@@ -158,7 +158,7 @@ impl Submitted {
 }
 
 impl Drop for Submitted {
-    /// Ends the read, whether it was taken or is not wanted any more: its memory can be used again.
+    /// Ends the read, taken or not: its memory can be used again.
     fn drop(&mut self) {
         if let Some(read) = &self.read {
             read.buffer.unmap();
@@ -166,16 +166,46 @@ impl Drop for Submitted {
     }
 }
 
-/// Memory through which the host reads results, allocated once.
+/// Memory for reading results back to the host, allocated once.
 pub struct Readback(wgpu::Buffer);
 
 impl Readback {
-    /// Room for `bytes` bytes.
+    /// Allocates `bytes` bytes.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where there is no such room.
+    /// [`Error::OutOfMemory`] if the GPU cannot hold them.
     pub async fn new(gpu: &Gpu, label: &str, bytes: u64) -> Result<Self> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         Ok(Self(gpu.create_buffer(label, bytes, usage).await?))
+    }
+}
+
+impl Tensor {
+    /// Reads the first `rows` rows back, without padding. Allocates; for tests and inspection.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the GPU failed before or during the read.
+    ///
+    /// # Panics
+    /// If `T` is not of the element's size or the tensor has several segments.
+    pub async fn read<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
+        let padded_rows = self.read_padded(gpu, rows).await?;
+        Ok(padded_rows.chunks(padded(self.width())).flat_map(|row| &row[..self.width()]).copied().collect())
+    }
+
+    /// The same with padding.
+    ///
+    /// # Errors
+    /// As [`Tensor::read`].
+    ///
+    /// # Panics
+    /// As [`Tensor::read`].
+    pub async fn read_padded<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
+        assert_eq!(size_of::<T>() as u64, self.format().bytes(), "elements of {} have that size", self.name());
+        let bytes = (rows * self.row_bytes()) as u64;
+        let readback = Readback::new(gpu, self.name(), bytes).await?;
+        let mut submission = Submission::new(gpu, self.name());
+        submission.read(self, bytes, &readback);
+        submission.submit().take().await
     }
 }

@@ -1,15 +1,15 @@
 //! Named tables of numbers in GPU memory.
 //!
 //! A tensor is rows of equal width, each padded with zeros to a multiple of eight elements, so that kernels load 16
-//! bytes at a time whatever the model's sizes are. A tensor too large for one binding consists of several parts of
-//! whole rows; a launcher launches its kernel once a part.
+//! bytes at a time whatever the model's sizes are. A tensor too large for one binding consists of several segments of
+//! whole rows; a launcher launches its kernel once per segment.
 
-use super::{Gpu, Submission};
+use super::device::Gpu;
 use crate::error::{Error, Result};
 
-/// How an element is stored.
+/// The type of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum Dtype {
     /// 32-bit float.
     F32,
     /// 16-bit float.
@@ -18,7 +18,7 @@ pub enum Format {
     U32,
 }
 
-impl Format {
+impl Dtype {
     /// Bytes of an element.
     pub fn bytes(self) -> u64 {
         match self {
@@ -38,34 +38,34 @@ pub struct Tensor {
     name: String,
     rows: usize,
     width: usize,
-    format: Format,
-    parts: Vec<Part>,
+    format: Dtype,
+    segments: Vec<Segment>,
 }
 
 /// Neighbouring rows of a tensor that share a buffer.
-pub(crate) struct Part {
+pub(crate) struct Segment {
     pub(crate) first_row: usize,
     pub(crate) rows: usize,
     pub(super) buffer: wgpu::Buffer,
 }
 
 impl Tensor {
-    /// Allocates `rows` rows of `width` elements, all zero, in as many parts as the GPU's bindings need.
+    /// Allocates `rows` rows of `width` elements, all zero, in as many segments as the GPU's bindings need.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where the GPU cannot hold it.
-    pub async fn new(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
+    /// [`Error::OutOfMemory`] if the GPU cannot hold it.
+    pub async fn new(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Dtype) -> Result<Self> {
         let row_bytes = padded(width) as u64 * format.bytes();
-        // Few enough for one workgroup a row, of which a launch has at most 65,535.
-        let part_rows = ((gpu.max_binding() / row_bytes) as usize).clamp(1, 65_535);
-        Self::allocate(gpu, name, [rows, width], format, part_rows).await
+        // Few enough for one workgroup per row, of which a launch has at most 65,535.
+        let segment_rows = ((gpu.max_binding() / row_bytes) as usize).clamp(1, 65_535);
+        Self::allocate(gpu, name, [rows, width], format, segment_rows).await
     }
 
     /// The same for a tensor that kernels must see in one piece.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where the GPU cannot hold it in one piece.
-    pub async fn whole(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Format) -> Result<Self> {
+    /// [`Error::OutOfMemory`] if the GPU cannot hold it in one piece.
+    pub async fn whole(gpu: &Gpu, name: &str, rows: usize, width: usize, format: Dtype) -> Result<Self> {
         Self::allocate(gpu, name, [rows, width], format, rows).await
     }
 
@@ -73,14 +73,14 @@ impl Tensor {
         gpu: &Gpu,
         name: &str,
         [rows, width]: [usize; 2],
-        format: Format,
-        part_rows: usize,
+        format: Dtype,
+        segment_rows: usize,
     ) -> Result<Self> {
-        assert!(rows > 0 && width > 0, "{name} has a size");
+        assert!(rows > 0 && width > 0, "{name} is not empty");
         let row_bytes = padded(width) as u64 * format.bytes();
-        let mut parts = Vec::new();
-        for first_row in (0..rows).step_by(part_rows) {
-            let rows = part_rows.min(rows - first_row);
+        let mut segments = Vec::new();
+        for first_row in (0..rows).step_by(segment_rows) {
+            let rows = segment_rows.min(rows - first_row);
             let size = row_bytes * rows as u64;
             if size > gpu.max_binding() {
                 return Err(Error::OutOfMemory {
@@ -90,18 +90,18 @@ impl Tensor {
                 });
             }
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-            parts.push(Part { first_row, rows, buffer: gpu.create_buffer(name, size, usage).await? });
+            segments.push(Segment { first_row, rows, buffer: gpu.create_buffer(name, size, usage).await? });
         }
-        Ok(Self { name: name.to_owned(), rows, width, format, parts })
+        Ok(Self { name: name.to_owned(), rows, width, format, segments })
     }
 
-    /// What it holds.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How an element is stored.
-    pub fn format(&self) -> Format {
+    /// The type of its elements.
+    pub fn format(&self) -> Dtype {
         self.format
     }
 
@@ -125,22 +125,22 @@ impl Tensor {
         (self.rows * self.row_bytes()) as u64
     }
 
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.parts
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
     /// The one buffer of a tensor that is in one piece.
     pub(super) fn buffer(&self) -> &wgpu::Buffer {
-        assert_eq!(self.parts.len(), 1, "{} is bound whole but is in parts", self.name);
-        &self.parts[0].buffer
+        assert_eq!(self.segments.len(), 1, "{} is bound whole but has several segments", self.name);
+        &self.segments[0].buffer
     }
 
     /// Queues a write of whole rows, padding included, from row `first_row` on.
     ///
     /// # Panics
-    /// Where `bytes` are not whole rows of the tensor.
+    /// If `bytes` are not whole rows of the tensor.
     pub fn write(&self, gpu: &Gpu, first_row: usize, bytes: &[u8]) {
-        if gpu.is_rehearsal() {
+        if gpu.is_dry_run() {
             return;
         }
         for (buffer, offset, bytes) in self.locate(first_row, bytes) {
@@ -148,17 +148,17 @@ impl Tensor {
         }
     }
 
-    /// Queues a write of the first elements of a tensor in one piece, before whatever is submitted next.
+    /// Queues a write of the first elements of a tensor in one piece, before the next submission.
     ///
     /// # Panics
-    /// Where they do not fit, or `T` is not of the element's size.
+    /// If they do not fit, or `T` is not of the element's size.
     pub fn overwrite<T: bytemuck::Pod>(&self, gpu: &Gpu, elements: &[T]) {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
         gpu.queue().write_buffer(self.buffer(), 0, bytemuck::cast_slice(elements));
     }
 
-    /// Where the `bytes` of whole rows from `first_row` on go: for each part concerned its buffer, the offset therein,
-    /// and those of the bytes that belong there.
+    /// The destinations of the `bytes` of whole rows from `first_row` on: for each segment concerned its buffer, the
+    /// offset in it, and its share of the bytes.
     pub(super) fn locate<'a>(
         &'a self,
         first_row: usize,
@@ -168,19 +168,19 @@ impl Tensor {
         assert_eq!(bytes.len() % row_bytes, 0, "{} is written in whole rows", self.name);
         let end = first_row + bytes.len() / row_bytes;
         assert!(end <= self.rows, "{} has {} rows; {end} were written", self.name, self.rows);
-        self.parts.iter().filter_map(move |part| {
-            let from = first_row.max(part.first_row);
-            let to = end.min(part.first_row + part.rows);
-            let offset = from.checked_sub(part.first_row)? * row_bytes;
+        self.segments.iter().filter_map(move |segment| {
+            let from = first_row.max(segment.first_row);
+            let to = end.min(segment.first_row + segment.rows);
+            let offset = from.checked_sub(segment.first_row)? * row_bytes;
             let bytes = bytes.get((from - first_row) * row_bytes..to.checked_sub(first_row)? * row_bytes)?;
-            (!bytes.is_empty()).then_some((&part.buffer, offset as u64, bytes))
+            (!bytes.is_empty()).then_some((&segment.buffer, offset as u64, bytes))
         })
     }
 
     /// Queues a write of dense rows from row 0 on.
     ///
     /// # Panics
-    /// Where `values` are not whole rows, or `T` is not of the element's size.
+    /// If `values` are not whole rows, or `T` is not of the element's size.
     pub fn write_elements<T: bytemuck::Pod>(&self, gpu: &Gpu, values: &[T]) {
         assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
         let mut bytes = Vec::with_capacity(size_of_val(values));
@@ -189,33 +189,5 @@ impl Tensor {
             bytes.resize(bytes.len().next_multiple_of(self.row_bytes()), 0);
         }
         self.write(gpu, 0, &bytes);
-    }
-
-    /// Reads the first `rows` rows back, without padding. Allocates; for tests and inspection.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] where the GPU failed before or during the read.
-    ///
-    /// # Panics
-    /// Where `T` is not of the element's size or the tensor is in parts.
-    pub async fn read<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
-        let padded_rows = self.read_padded(gpu, rows).await?;
-        Ok(padded_rows.chunks(padded(self.width)).flat_map(|row| &row[..self.width]).copied().collect())
-    }
-
-    /// The same with padding.
-    ///
-    /// # Errors
-    /// As [`Tensor::read`].
-    ///
-    /// # Panics
-    /// As [`Tensor::read`].
-    pub async fn read_padded<T: bytemuck::Pod>(&self, gpu: &Gpu, rows: usize) -> Result<Vec<T>> {
-        assert_eq!(size_of::<T>() as u64, self.format.bytes(), "elements of {} have that size", self.name);
-        let bytes = (rows * self.row_bytes()) as u64;
-        let readback = super::Readback::new(gpu, &self.name, bytes).await?;
-        let mut submission = Submission::new(gpu, &self.name);
-        submission.read(self, bytes, &readback);
-        submission.submit().take().await
     }
 }

@@ -5,37 +5,37 @@ use wgpu::util::StagingBelt;
 use super::{Gpu, Tensor};
 use crate::error::Result;
 
-/// Bytes of a batch. While the GPU takes one batch, the next is written; their memory is used again and again.
+/// Bytes of a batch. While the GPU copies one batch, the next is written; their memory is reused.
 const BATCH_BYTES: usize = 32 << 20;
 
-/// Writes tensors in batches and waits for the one before the last, so that no more than two are under way.
+/// Writes tensors in batches and waits for the one before the last, so that at most two are in flight.
 pub struct Uploader {
     gpu: Gpu,
     belt: StagingBelt,
     encoder: wgpu::CommandEncoder,
-    batch: usize,
+    batch_bytes: usize,
     /// The batch before the one being collected.
     submitted: Option<wgpu::SubmissionIndex>,
 }
 
 impl Uploader {
-    /// Nothing under way.
+    /// An empty batch.
     pub fn new(gpu: &Gpu) -> Self {
         let belt = StagingBelt::new(gpu.device().clone(), BATCH_BYTES as u64);
-        Self { gpu: gpu.clone(), belt, encoder: encoder(gpu), batch: 0, submitted: None }
+        Self { gpu: gpu.clone(), belt, encoder: encoder(gpu), batch_bytes: 0, submitted: None }
     }
 
     /// Writes whole rows of `tensor`, padding included, from row `first_row` on.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    /// [`Error::Gpu`](crate::Error::Gpu) if the GPU failed.
     pub async fn write(&mut self, tensor: &Tensor, first_row: usize, bytes: &[u8]) -> Result<()> {
-        if self.batch + bytes.len() > BATCH_BYTES {
+        if self.batch_bytes + bytes.len() > BATCH_BYTES {
             self.submit().await?;
         }
-        self.batch += bytes.len();
+        self.batch_bytes += bytes.len();
         for (buffer, offset, bytes) in tensor.locate(first_row, bytes) {
-            let size = wgpu::BufferSize::new(bytes.len() as u64).expect("rows have a size");
+            let size = wgpu::BufferSize::new(bytes.len() as u64).expect("rows are not empty");
             self.belt.write_buffer(&mut self.encoder, buffer, offset, size).copy_from_slice(bytes);
         }
         Ok(())
@@ -44,7 +44,7 @@ impl Uploader {
     /// Waits until everything written is on the GPU.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) where the GPU failed.
+    /// [`Error::Gpu`](crate::Error::Gpu) if the GPU failed.
     pub async fn finish(mut self) -> Result<()> {
         self.submit().await?;
         self.gpu.wait(None).await
@@ -54,7 +54,7 @@ impl Uploader {
         let full = std::mem::replace(&mut self.encoder, encoder(&self.gpu));
         self.belt.finish_and_recall_on_submit(&full);
         let submission = self.gpu.queue().submit([full.finish()]);
-        self.batch = 0;
+        self.batch_bytes = 0;
         match self.submitted.replace(submission) {
             Some(before) => self.gpu.wait(Some(before)).await,
             None => self.gpu.check(),

@@ -1,4 +1,4 @@
-//! A tokenizer from the lists of tokens and merges that GGUF files hold.
+//! A tokenizer from the lists of tokens and merges in a GGUF file.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,12 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::{END_OF_TEXT, byte_level};
-use crate::checkpoint::{TokenKind, Vocabulary};
 use crate::error::{Error, Result};
+use gptj_checkpoint::{TokenKind, Vocabulary};
 
 /// The tokenizer of this vocabulary.
 pub(super) fn tokenizer(vocabulary: &Vocabulary) -> Result<Inner> {
-    let refuse =
-        |reason: String| Error::tokenizer(&vocabulary.path, format!("{reason}; take the tokenizer from other files"));
+    let refuse = |reason: String| Error::tokenizer(&vocabulary.path, format!("{reason}; use a tokenizer.json instead"));
     let kinds = kinds(vocabulary);
     let tokens = spell(vocabulary, &kinds).map_err(|id| refuse(format!("token {id} is not UTF-8")))?;
 
@@ -25,7 +24,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary) -> Result<Inner> {
     let mut merges = Vec::with_capacity(vocabulary.merges.len());
     for merge in &vocabulary.merges {
         let parts = std::str::from_utf8(merge).ok().and_then(|merge| merge.split_once(' '));
-        // The library expects that all three are tokens.
+        // The library panics unless all three are tokens.
         let known = parts.filter(|(left, right)| {
             ids.contains_key(*left) && ids.contains_key(*right) && ids.contains_key(&format!("{left}{right}"))
         });
@@ -42,12 +41,12 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary) -> Result<Inner> {
         TokenKind::Added => Some(AddedToken::from(token, false)),
         TokenKind::Special => Some(AddedToken::from(token, true)),
     });
-    // All at once: the library builds anew what finds them.
+    // All at once: the library rebuilds its matcher on each call.
     inner.add_tokens(added).map_err(|error| refuse(error.to_string()))?;
     Ok(inner)
 }
 
-/// What each token is. Some files do not say it; then those that look like GPT-J's are what GPT-J's are.
+/// The kind of each token. If the file does not say it, tokens that look like GPT-J's added ones count as such.
 fn kinds(vocabulary: &Vocabulary) -> Vec<TokenKind> {
     let kind = |token: &Vec<u8>| match token.as_slice() {
         token if token == END_OF_TEXT.as_bytes() => TokenKind::Special,
@@ -57,7 +56,7 @@ fn kinds(vocabulary: &Vocabulary) -> Vec<TokenKind> {
     vocabulary.kinds.clone().unwrap_or_else(|| vocabulary.tokens.iter().map(kind).collect())
 }
 
-/// The tokens in GPT-2's spelling; an error is the id of one that is no text.
+/// The tokens in GPT-2's spelling; the error is the id of one that is not UTF-8.
 fn spell(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<Vec<String>, usize> {
     let alphabet = alphabet();
     let letters: BTreeSet<char> = alphabet.into_iter().collect();
@@ -65,7 +64,7 @@ fn spell(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<Vec<String>, us
         std::str::from_utf8(token).is_ok_and(|token| token.chars().all(|letter| letters.contains(&letter)))
     };
     let of_bytes = |kind: TokenKind| kind == TokenKind::Bytes;
-    // Every vocabulary has a token for the space, which is no letter of the alphabet.
+    // Every vocabulary has a token for the space, which the alphabet does not have.
     let is_raw = vocabulary.tokens.iter().zip(kinds).any(|(token, kind)| of_bytes(*kind) && !is_spelled(token));
     let tokens = vocabulary.tokens.iter().zip(kinds).enumerate();
     tokens
@@ -78,8 +77,8 @@ fn spell(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Result<Vec<String>, us
         .collect()
 }
 
-/// GPT-2's letters for the 256 bytes: printable ones stand for themselves, the others for what follows the last of
-/// them.
+/// GPT-2's letters for the 256 bytes: a printable byte is its own letter; the others get those from U+0100 on, in
+/// order.
 fn alphabet() -> [char; 256] {
     let mut others = '\u{100}'..;
     std::array::from_fn(|byte| match u8::try_from(byte) {

@@ -78,7 +78,7 @@ def make_checkpoint(name, **shape):
 
 
 def numbers(seed, count):
-    """Those of `numbers` in tests/common/mod.rs."""
+    """Those of `numbers` in tests/common/numbers.rs."""
     bits = np.arange(count, dtype=np.uint32) * np.uint32(0x9E37_79B9) ^ np.uint32(seed * 0x85EB_CA6B & 0xFFFF_FFFF)
     bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x2C1B_3C6D)
     bits ^= bits >> np.uint32(13)
@@ -86,7 +86,7 @@ def numbers(seed, count):
 
 
 def weight(name, shape, seed):
-    """A tensor that `weight` in tests/codegen.rs makes as well. All its numbers are exact in f16."""
+    """A tensor that `weight` in tests/model/codegen.rs makes as well. All its numbers are exact in f16."""
     values = numbers(seed, math.prod(shape)).view(shape)
     layer, kind = name.split(".")[-2:]
     if kind == "bias":

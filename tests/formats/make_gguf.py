@@ -1,4 +1,4 @@
-"""Writes the GGUF, GGML and GGJT files of `gguf/` that tests/gguf.rs reads, and what their numbers are.
+"""Writes the GGUF, GGML and GGJT files of `gguf/` that tests/checkpoint/gguf.rs reads, and what their numbers are.
 
     pip install gguf numpy safetensors
     python tests/formats/make_gguf.py

@@ -2,13 +2,14 @@
 
 use gptj::Config;
 use gptj::internals::gpu::Gpu;
-use gptj::internals::kernels::Row;
-use gptj::internals::reference::{self, LayerCache};
-use gptj::internals::regime::{attention_lanes, most_splits};
+use gptj::internals::kernels::reference::{self, LayerCache};
+use gptj::internals::kernels::{Row, attention_lanes, most_splits};
+use gptj::internals::weights::BlockWidths;
 
-use super::common::{assert_close, f32_tensor, numbers, read, run, step_tensor};
-use super::layout::{GpuCache, activations, read_activations};
-use super::{N_SLOTS, for_each_case, geometry, plan, rows, step};
+use crate::cases::{CAPACITY, N_SLOTS, for_each_case, plan, rows, step, tuning};
+use crate::common::numbers::{assert_close, numbers};
+use crate::gpu_data::{f32_tensor, read, run, step_tensor};
+use crate::layout::{GpuCache, activations, read_activations};
 
 /// Large enough for the softmax to be far from uniform.
 fn queries(rows: &[Row], config: &Config) -> Vec<f32> {
@@ -33,7 +34,7 @@ fn full_cache(gpu: &Gpu, config: &Config) -> (GpuCache, [LayerCache; 2]) {
 fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
     for_each_case(shader, |gpu, config, kernels| {
         assert!(
-            geometry(gpu).lane_positions * attention_lanes(config) < config.n_positions,
+            tuning(gpu).lane_positions * attention_lanes(config) < config.n_positions,
             "a history has several splits"
         );
         let rows = rows(config);
@@ -42,17 +43,16 @@ fn check_attention(shader: &str, rows: impl Fn(&Config) -> Vec<Row>) {
         let want = reference::attention(&rows, &q, &keys, &values);
 
         let activations = activations(gpu, config, &[], &[], &q);
-        let step_tensor = step_tensor(gpu, &rows, 0);
+        let step_tensor = step_tensor(gpu, &rows, 0, CAPACITY);
         let launches = if shader == "flash_attention" {
             vec![kernels.flash_attention(&step_tensor, &activations, cache.layer())]
         } else {
             let n_splits = rows.len() * config.n_head * most_splits(config, config.n_positions);
-            let mixtures = f32_tensor(gpu, "mixtures", 1, n_splits * config.head_width(), &[]);
-            let softmaxes = f32_tensor(gpu, "softmaxes", 1, n_splits * 2, &[]);
-            let splits = [&mixtures, &softmaxes];
+            let partial_out = f32_tensor(gpu, "partial_out", 1, n_splits * config.head_width(), &[]);
+            let partial_max_sum = f32_tensor(gpu, "partial_max_sum", 1, n_splits * 2, &[]);
             vec![
-                kernels.attention(&step_tensor, &activations, cache.layer(), splits),
-                kernels.merge_attention(&step_tensor, splits, &activations),
+                kernels.attention(&step_tensor, &activations, cache.layer(), &partial_out, &partial_max_sum),
+                kernels.merge_attention(&step_tensor, &partial_out, &partial_max_sum, &activations),
             ]
         };
         run(gpu, &plan(launches), step(&rows));
@@ -90,9 +90,10 @@ fn attention_weights() {
         let want = reference::attention_weights(&rows, &q, &keys);
 
         let activations = activations(gpu, config, &[], &[], &q);
-        let room = cache.layer().0.room();
+        let room = cache.capacity();
         let weights = f32_tensor(gpu, "weights", 1, rows.len() * config.n_head * room, &[]);
-        let launch = kernels.attention_weights(&step_tensor(gpu, &rows, 0), &activations, cache.layer(), &weights);
+        let launch =
+            kernels.attention_weights(&step_tensor(gpu, &rows, 0, CAPACITY), &activations, cache.layer(), &weights);
         run(gpu, &plan([launch]), step(&rows));
         for (index, (got, want)) in read(gpu, &weights, 1).chunks_exact(room).zip(&want).enumerate() {
             let (seen, later) = got.split_at(want.len());

@@ -1,13 +1,17 @@
 //! What a block works on, from plain numbers to the GPU's layout of it and back.
 
 use gptj::Config;
-use gptj::internals::cache::Cache;
 use gptj::internals::gpu::{Gpu, Tensor};
-use gptj::internals::reference::{BlockWeights, LayerCache};
-use gptj::internals::weights::Linear;
+use gptj::internals::kernels::reference::{BlockWeights, LayerCache};
+use gptj::internals::kv_cache::{KvCache, LayerCache as GpuLayer};
+use gptj::internals::weights::{BlockWidths, Linear};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use pollster::block_on;
 
-use super::common::{block_on, f32_tensor, matrix, numbers, read};
-use super::{N_ROWS, N_SLOTS};
+use crate::cases::{N_ROWS, N_SLOTS};
+use crate::common::numbers::numbers;
+use crate::gpu_data::{f32_tensor, matrix, read};
 
 pub fn block_weights(config: &Config) -> BlockWeights {
     let Config { n_embd, n_inner, .. } = *config;
@@ -90,31 +94,36 @@ pub fn read_activations(gpu: &Gpu, config: &Config, activations: &Tensor, n_rows
 
 /// A cache on the GPU, and where it has things.
 pub struct GpuCache {
-    cache: Cache,
-    head_chunks: usize,
+    cache: KvCache,
+    head_octets: usize,
     n_head: usize,
 }
 
 impl GpuCache {
     pub fn new(gpu: &Gpu, config: &Config) -> Self {
-        let cache = block_on(Cache::new(gpu, config, N_SLOTS, config.n_positions)).expect("room");
-        Self { cache, head_chunks: config.head_width() / 8, n_head: config.n_head }
+        let cache = block_on(KvCache::new(gpu, config, N_SLOTS, config.n_positions)).expect("room");
+        Self { cache, head_octets: config.head_width() / 8, n_head: config.n_head }
     }
 
-    pub fn layer(&self) -> (&Cache, &Tensor) {
-        (&self.cache, self.cache.layer(0))
+    pub fn layer(&self) -> GpuLayer<'_> {
+        self.cache.layer(0)
+    }
+
+    /// Positions that a slot has memory for.
+    pub fn capacity(&self) -> usize {
+        self.cache.capacity()
     }
 
     /// The element of dimension `dim` of the key or the value of a place.
     fn index(&self, value: bool, [slot, head, position, dim]: [usize; 4]) -> usize {
-        let room = self.cache.room();
-        let vector = (slot * self.n_head + head) * room + position;
-        let chunk = if value {
-            (N_SLOTS * self.n_head * room + vector) * self.head_chunks + dim / 8
+        let heads = (2 * slot + usize::from(value)) * self.n_head + head;
+        let vector = heads * self.cache.capacity() + position;
+        let octet = if value {
+            vector * self.head_octets + dim / 8
         } else {
-            (vector / 32 * self.head_chunks + dim / 8) * 32 + vector % 32
+            (vector / 32 * self.head_octets + dim / 8) * 32 + vector % 32
         };
-        8 * chunk + dim % 8
+        8 * octet + dim % 8
     }
 
     /// Calls `visit` with the index of every element in the GPU's cache and in the reference's.
@@ -135,19 +144,20 @@ impl GpuCache {
     }
 
     pub fn write(&self, gpu: &Gpu, config: &Config, references: [&LayerCache; 2]) {
-        let tensor = self.cache.layer(0);
-        let mut padded = vec![half::f16::ZERO; tensor.rows() * config.head_width()];
-        self.for_each(config, |value, index, dense| {
-            padded[index] = half::f16::from_f32(references[usize::from(value)].vectors()[dense]);
-        });
-        tensor.write(gpu, 0, bytemuck::cast_slice(&padded));
+        let tensor = self.cache.layer(0).tensor;
+        let mut padded = vec![0.0; tensor.rows() * config.head_width()];
+        self.for_each(config, |value, index, dense| padded[index] = references[usize::from(value)].vectors()[dense]);
+        let mut halves = vec![f16::ZERO; padded.len()];
+        halves.convert_from_f32_slice(&padded);
+        tensor.write(gpu, 0, bytemuck::cast_slice(&halves));
     }
 
     pub fn read(&self, gpu: &Gpu, config: &Config) -> [Vec<f32>; 2] {
-        let tensor = self.cache.layer(0);
-        let padded: Vec<half::f16> = block_on(tensor.read_padded(gpu, tensor.rows())).expect("the GPU works");
+        let tensor = self.cache.layer(0).tensor;
+        let halves: Vec<f16> = block_on(tensor.read_padded(gpu, tensor.rows())).expect("the GPU works");
+        let padded = halves.to_f32_vec();
         let mut vectors = [const { Vec::new() }; 2];
-        self.for_each(config, |value, index, _| vectors[usize::from(value)].push(padded[index].to_f32()));
+        self.for_each(config, |value, index, _| vectors[usize::from(value)].push(padded[index]));
         vectors
     }
 }

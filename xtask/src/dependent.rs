@@ -1,40 +1,31 @@
-//! A program outside the workspace that depends on the library: it must build without what only the command line needs,
-//! and run.
+//! `cargo xtask dependent`: a program outside the workspace that depends on the library must compile without anything
+//! that only the command line or the tests need.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::shell;
 
-/// What only the command line needs; a few of it stand for all.
+/// A few of the crates that only the command line needs; they stand for all.
 const COMMAND_LINE: [&str; 5] = ["anyhow", "clap", "indicatif", "plotters", "rustyline"];
 
 pub(crate) fn dependent() -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("gptj-dependent-{}", std::process::id()));
-    let outcome = build_and_run(&folder);
-    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    outcome
-}
-
-fn build_and_run(folder: &Path) -> Result<()> {
     let root = shell::root();
+    // Within the workspace's folder, so that .cargo/config.toml holds for it and cargo can share what it built.
+    let folder = root.join("target/dependent");
     let written = || format!("cannot write to {}", folder.display());
     fs::create_dir_all(folder.join("src")).with_context(written)?;
-    let manifest = format!(
-        "[package]\nname = \"dependent\"\nedition = \"2024\"\n\n[dependencies]\n\
-         gptj = {{ path = '{}', default-features = false }}\npollster = \"1\"\n",
-        root.display()
-    );
+    let manifest = "[package]\nname = \"dependent\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
+                    gptj = { path = \"../..\", default-features = false }\npollster = \"1\"\n";
     fs::write(folder.join("Cargo.toml"), manifest).with_context(written)?;
     fs::copy(root.join("examples/minimal.rs"), folder.join("src/main.rs")).with_context(written)?;
-    // The versions that the workspace is tested with, and its build of them from one time to the next.
+    // The versions that the workspace is tested with.
     fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).with_context(written)?;
     let cargo = |words: &str| {
         let mut command = shell::cargo(words);
-        command.current_dir(folder).env("CARGO_TARGET_DIR", root.join("target/dependent"));
+        command.current_dir(&folder).env("CARGO_TARGET_DIR", root.join("target"));
         command
     };
     let tree = shell::output(&mut cargo("tree --edges normal --prefix none --format {p}"))?;
@@ -46,8 +37,6 @@ fn build_and_run(folder: &Path) -> Result<()> {
     for package in COMMAND_LINE {
         ensure!(!packages.contains(package), "the library brings {package}, which only the command line needs");
     }
-    let text = shell::output(cargo("run --quiet --").arg(root.join("models/shakespeare")).arg("Ham. To be, or not"))?;
-    ensure!(text.starts_with("Ham. To be, or not") && text.len() > 60, "the program printed {text:?}");
-    println!("{} packages; it printed: {text}", packages.len());
-    Ok(())
+    println!("The library brings {} packages.", packages.len());
+    shell::run(&mut cargo("check"))
 }

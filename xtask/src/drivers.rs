@@ -19,7 +19,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
-use crate::{setup, shell};
+use crate::{apt, setup};
 
 /// A Vulkan driver, by the name that the command line has for it.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl FromStr for Driver {
 impl Driver {
     /// Whether the machine is one for which `select` knows where to get it.
     pub(crate) fn can_be_fetched(&self) -> bool {
-        ensure_supported().is_ok() && Path::new("/etc/debian_version").exists()
+        ensure_supported().is_ok() && apt::debian_release().is_some()
     }
 
     /// Has the command use this driver and no other, after downloading it where need be.
@@ -71,25 +71,21 @@ impl Driver {
                     "lavapipe-22",
                     &["mesa-vulkan-drivers/bookworm", "libllvm15/bookworm"],
                     "usr/lib/x86_64-linux-gnu",
-                    &["libvulkan_lvp.so", "libLLVM-15.so.1"],
+                    &[LAVAPIPE, "libLLVM-15.so.1"],
                 )?;
                 command.env("LD_LIBRARY_PATH", &folder);
                 folder.join(ICD)
             }
             Self::LavapipeNext => {
-                let system = debian_testing()?;
-                // The driver needs the C library that it was built for, and a process has but one,
-                // so that system's own loader starts the tests.
-                let libraries = system.join("usr/lib/x86_64-linux-gnu");
+                let folder = debian_testing()?;
+                // The driver needs the C library that it was built for, and a process has but one, so that library's
+                // loader starts the tests.
+                let loader = folder.join("ld-linux-x86-64.so.2");
                 command.env(
                     "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER",
-                    format!(
-                        "{} --library-path {}",
-                        libraries.join("ld-linux-x86-64.so.2").display(),
-                        libraries.display()
-                    ),
+                    format!("{} --library-path {}", loader.display(), folder.display()),
                 );
-                system.join("usr/share/vulkan/icd.d/lvp_icd.json")
+                folder.join(ICD)
             }
             Self::SwiftShader => {
                 unpacked("swiftshader", &["chromium-common"], "usr/lib/chromium", &["libvk_swiftshader.so"])?.join(ICD)
@@ -102,8 +98,9 @@ impl Driver {
     }
 }
 
-/// The name of the ICD file that `unpacked` writes.
+/// The name of the ICD file that `write_icd` writes.
 const ICD: &str = "icd.json";
+const LAVAPIPE: &str = "libvulkan_lvp.so";
 
 /// The ICD file of RADV, which is installed where it is missing.
 pub(crate) fn radv() -> Result<PathBuf> {
@@ -133,44 +130,65 @@ fn installed(name: &str) -> Option<PathBuf> {
 fn unpacked(name: &str, packages: &[&str], place: &str, libraries: &[&str]) -> Result<PathBuf> {
     ensure_supported()?;
     setup::folder(&format!("drivers/{name}"), |folder| {
-        let (packed, unpacked) = (folder.join("packed"), folder.join("unpacked"));
+        let packed = folder.join("packed");
         fs::create_dir(&packed)?;
-        setup::apt_download(packages, &packed)?;
-        for package in packed.read_dir()? {
-            shell::run(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(&unpacked))?;
-        }
+        apt::download(packages, &packed)?;
+        let unpacked = unpack(&packed, folder)?;
         for library in libraries {
             fs::rename(unpacked.join(place).join(library), folder.join(library))
                 .with_context(|| format!("{} has no {place}/{library}", packages.join(" or ")))?;
         }
         fs::remove_dir_all(packed)?;
         fs::remove_dir_all(unpacked)?;
-        // A library path with a slash is relative to the ICD file, so the folder may get another name.
-        let icd = format!(
-            r#"{{"file_format_version": "1.0.0", "ICD": {{"library_path": "./{}", "api_version": "1.1.0"}}}}"#,
-            libraries[0]
-        );
-        Ok(fs::write(folder.join(ICD), icd)?)
+        write_icd(folder, libraries[0])
     })
 }
 
-/// A folder with a minimal system of Debian's next release, known as testing, and its Mesa. What
-/// enters testing can be installed, which is not always so in sid, where packages arrive one by one.
+/// A folder with the lavapipe of Debian's next release, known as testing, and every library under it, the C library
+/// included. What enters testing can be installed, which is not always so in sid, where packages arrive one by one.
 fn debian_testing() -> Result<PathBuf> {
     ensure_supported()?;
-    setup::folder("drivers/lavapipe-next", |folder| {
-        setup::programs(&[("debootstrap", "debootstrap")], "install debootstrap")?;
-        shell::run(
-            setup::as_root("debootstrap")?
-                .args(["--variant=minbase", "--include=mesa-vulkan-drivers,libvulkan1", "testing"])
-                .arg(folder)
-                .arg("http://deb.debian.org/debian"),
-        )
-        // It says that a file exists where the disk is full.
-        .with_context(|| {
-            format!("what debootstrap stumbled over is in {}/debootstrap.log", folder.join("debootstrap").display())
-        })
+    setup::folder("drivers/lavapipe-testing", |folder| {
+        let apt = folder.join("apt");
+        apt::download_from("testing", &["mesa-vulkan-drivers", "libvulkan1"], &apt)?;
+        let unpacked = unpack(&apt.join("archives"), folder)?;
+        let libraries = unpacked.join("usr/lib/x86_64-linux-gnu");
+        for library in libraries.read_dir()? {
+            let library = library?;
+            let name = library.file_name().to_string_lossy().into_owned();
+            let other_driver = name.starts_with("libvulkan_") && name != LAVAPIPE;
+            if name.contains(".so") && !other_driver {
+                fs::rename(library.path(), folder.join(name))?;
+            }
+        }
+        fs::remove_dir_all(apt)?;
+        fs::remove_dir_all(unpacked)?;
+        ensure!(folder.join(LAVAPIPE).exists(), "Debian testing's mesa-vulkan-drivers has no {LAVAPIPE}");
+        write_icd(folder, LAVAPIPE)
     })
+}
+
+/// Unpacks every package in `packed` into a folder within `folder`.
+fn unpack(packed: &Path, folder: &Path) -> Result<PathBuf> {
+    let unpacked = folder.join("unpacked");
+    // Dozens: too many to print each.
+    for file in packed.read_dir()? {
+        let package = file?.path();
+        if package.extension().is_some_and(|end| end == "deb") {
+            let status = Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked).status()?;
+            ensure!(status.success(), "dpkg-deb cannot unpack {}: {status}", package.display());
+        }
+    }
+    Ok(unpacked)
+}
+
+/// Makes a driver known to the loader. A library path with a slash is relative to the ICD file, so the folder may get
+/// another name.
+fn write_icd(folder: &Path, library: &str) -> Result<()> {
+    let icd = format!(
+        r#"{{"file_format_version": "1.0.0", "ICD": {{"library_path": "./{library}", "api_version": "1.1.0"}}}}"#
+    );
+    Ok(fs::write(folder.join(ICD), icd)?)
 }
 
 fn ensure_supported() -> Result<()> {

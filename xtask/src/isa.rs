@@ -30,10 +30,13 @@ use self::radv::{Binary, Radv};
 use self::report::Report;
 use crate::{drivers, shaders, shell};
 
+/// An RDNA 3 and an RDNA 2, with matrix units and without.
+const TARGETS: [&str; 2] = ["navi31", "navi21"];
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// The chips to compile for, by RADV's names
-    #[arg(long = "target", value_name = "CHIPS", value_delimiter = ',', default_values = ["navi31", "navi21"])]
+    #[arg(long = "target", value_name = "CHIPS", value_delimiter = ',', default_values = TARGETS)]
     targets: Vec<String>,
     /// Only kernels whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -95,6 +98,12 @@ pub(crate) fn isa(options: &Options) -> Result<()> {
         ensure!(faults.is_empty(), "what RADV makes of the kernels should be better:\n{faults}");
     }
     Ok(())
+}
+
+/// As `cargo xtask isa --check`.
+pub(crate) fn check() -> Result<()> {
+    let targets = TARGETS.map(str::to_owned).to_vec();
+    isa(&Options { targets, filter: String::new(), check: true, update: false, shaders: None })
 }
 
 /// Compiles for one target in another process.

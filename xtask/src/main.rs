@@ -1,26 +1,29 @@
 //! Set-up and developer commands of gptj, run as `cargo xtask …`.
 //!
-//! This file knows the commands and their arguments, except that `isa` and `gpu_report` keep their own; what a command
-//! does is in the module of its name. Nothing here is part of the engine, and the engine does not
-//! need it.
+//! This file knows the commands; what one does, and its arguments if it has several, is in the module of its name.
+//! Nothing here is part of the engine, and the engine does not need it.
 
+mod api;
+mod apt;
 mod checks;
 mod dependent;
 mod drivers;
 mod gpu_report;
 mod isa;
+mod package;
+mod screenshot;
 mod setup;
 mod shaders;
 mod shell;
+mod structure;
 mod tint;
+mod workspace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-
-use crate::drivers::Driver;
 
 /// Set-up and developer commands of gptj
 #[derive(Parser)]
@@ -32,14 +35,15 @@ enum Task {
         #[arg(last = true, value_name = "OPTIONS")]
         options: Vec<String>,
     },
-    /// Run all that continuous integration runs
-    Test {
-        /// Run only the tests, on this Vulkan driver: lavapipe, lavapipe-22, lavapipe-next,
-        /// swiftshader, or the path of a driver's ICD file (.json)
-        #[arg(long, value_name = "NAME|ICD")]
-        driver: Option<Driver>,
-    },
-    /// Build and run a program outside the workspace that depends on the library alone
+    /// Run all that continuous integration runs, or some of it
+    Test(checks::Options),
+    /// Show which module uses which, and fail on a circle or an arrow upwards
+    Structure(structure::Options),
+    /// Print all that the libraries offer
+    Api(api::Options),
+    /// Pack the crates as a registry would get them, and check what is in them
+    Package(package::Options),
+    /// Check a program outside the workspace that depends on the library alone
     Dependent,
     /// Compile every shader with Tint, Chrome's WGSL compiler
     Tint {
@@ -52,12 +56,17 @@ enum Task {
     Isa(isa::Options),
     /// Pack all that is needed to test and measure on a machine with a GPU, without Rust or a network there
     GpuReport(gpu_report::Options),
+    /// Run a few commands and draw what they print as docs/terminal.svg
+    Screenshot,
     /// The part of `isa` that runs in a process of its own
     #[command(hide = true)]
     IsaTarget { shaders: PathBuf, filter: String },
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = api::stand_in_for_rustdoc() {
+        return code;
+    }
     match run(Task::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -70,12 +79,15 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Demo { options } => demo(&options),
-        Task::Test { driver: None } => checks::all(),
-        Task::Test { driver: Some(driver) } => checks::tests_on(&driver),
+        Task::Test(options) => checks::test(&options),
+        Task::Structure(options) => structure::structure(&options),
+        Task::Api(options) => api::api(&options),
+        Task::Package(options) => package::package(&options),
         Task::Dependent => dependent::dependent(),
         Task::Tint { shaders } => tint::tint(shaders.as_deref()),
         Task::Isa(options) => isa::isa(&options),
         Task::GpuReport(options) => gpu_report::gpu_report(&options),
+        Task::Screenshot => screenshot::screenshot(),
         Task::IsaTarget { shaders, filter } => isa::isa_target(&shaders, &filter),
     }
 }

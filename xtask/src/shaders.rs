@@ -1,7 +1,9 @@
 //! The engine's shaders as files, as compilers other than the engine's want them.
 
+use std::env::consts::EXE_EXTENSION;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -29,6 +31,9 @@ fn dump(command: &str) -> Result<PathBuf> {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    shell::run(shell::cargo("run --quiet --example dump_shaders --").arg(&folder))?;
+    // Of the whole workspace, as the tests are: features, and with them the build of the dependencies, are the same.
+    shell::run(&mut shell::cargo("build --quiet --workspace --example dump_shaders"))?;
+    let example = shell::root().join("target/debug/examples/dump_shaders").with_extension(EXE_EXTENSION);
+    shell::run(Command::new(example).arg(&folder).current_dir(shell::root()))?;
     Ok(folder)
 }

@@ -20,6 +20,11 @@ pub(crate) fn cargo(words: &str) -> Command {
     command
 }
 
+/// Whether there is such a program.
+pub(crate) fn starts(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
 /// Prints the command, then runs it to its end; an exit status other than zero is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
@@ -53,7 +58,7 @@ pub(crate) fn line(command: &Command) -> String {
 }
 
 /// The word as a shell would take it back.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:@,+~\\".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -32,10 +32,7 @@ pub(crate) fn tint(shaders: Option<&Path>) -> Result<()> {
 
 /// A folder in which Node.js finds Dawn.
 fn dawn() -> Result<PathBuf> {
-    setup::programs(
-        &[("node", "nodejs"), (NPM, "npm")],
-        "install Node.js 18 or newer and npm, from https://nodejs.org or as packages",
-    )?;
+    setup::programs(&[("node", "nodejs"), (NPM, "npm")], "install Node.js 18 or newer and npm")?;
     setup::folder(&format!("tint/{DAWN}"), |folder| {
         // The package is complete as it is; no script of it needs to run.
         let mut npm = Command::new(NPM);

@@ -1,196 +1,218 @@
 //! `gptj bench kernels`: each kernel, checked and then timed.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use gptj::internals::gpu::{Clock, Profiler, Times};
-use gptj::{Gpu, Selector};
+use gptj::internals::gpu::{Clock, Profiler};
+use gptj::internals::kernels::{Matmul, Tuning};
+use gptj::{Config, Error, Gpu, Selector};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
 use serde_json::{Value, json};
 
-use super::cases::{self, Case, product_name};
-use super::compare::{Comparison, Entry, Old};
-use super::roofline::{self, Point};
+use super::cases::{self, Case, Selection, earlier_matmul_name};
+use super::compare::{CompareArguments, Comparison, Entry};
+use super::list::{Item, item, numbers};
+use super::outcome::{Ceilings, Outcome};
+use super::output::{OutputArguments, Report, report};
+use super::roofline::{self, Picture, Point};
+use super::statistics::{number, percent};
+use super::table::{Format, Table};
 use super::workbench::Workbench;
-use super::{Shapes, geometry, number, open, print_table, tune};
-use crate::cli::{keep_pipelines, print_json};
+use super::{Shapes, open, tune, tuning};
+use crate::cli::signals::Signals;
+use crate::cli::{keep_pipelines, note, print_json};
 
 /// Check every kernel of the forward pass against a plain computation, then time it.
 ///
-/// Rates, of the median time of some runs, are shown beside what this device reaches at its fastest, before or after
-/// them, when it does nothing but read or nothing but multiply and add. A kernel that computes wrong numbers is not
-/// timed and ends the run with exit code 1.
+/// Rates are of the median time, and compared with this device's ceilings in the same run: only reading, and only
+/// multiplying and adding. A kernel with wrong results is not timed, and the exit code is then 1. Ctrl-C prints the
+/// results so far; the exit code is then 130.
+///
+/// The JSON has version, commit, date, adapter, driver, clock, shapes, vector, ceilings, cases, left_out, interrupted
+/// and comparison; with --tune, trials, fastest and kept instead of the last six.
 #[derive(Args)]
 pub(crate) struct Kernels {
-    /// Only the cases whose names contain this.
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    filter: String,
+    /// Only the cases whose names contain one of these, in upper or lower case.
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
 
-    /// The sizes of the model whose blocks' shapes to measure.
+    /// A further filter.
+    #[arg(long = "filter", value_name = "TEXT", hide = true)]
+    more_filters: Vec<String>,
+
+    /// Print the names of the cases and measure nothing. They depend on the GPU, but nothing runs on it.
+    #[arg(long)]
+    list: bool,
+
+    /// The model whose shapes to measure.
     #[arg(long, default_value = "6b")]
     shapes: Shapes,
 
-    /// Rows of a step, in place of those that matter to each kernel.
-    #[arg(long, allow_negative_numbers = true, value_name = "N,N,..", value_delimiter = ',')]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=4096))]
-    rows: Option<Vec<u32>>,
+    /// Only matmuls of these shapes, output features x inputs, by the kernel lm_head.
+    #[arg(long = "shape", value_name = "MxN,..", value_delimiter = ',', value_parser = shape)]
+    #[arg(conflicts_with_all = ["shapes", "depth"])]
+    free_shapes: Option<Vec<[usize; 2]>>,
 
-    /// Find the fastest shape of the products with few rows, and keep it for later runs of `gptj generate` and `gptj
-    /// bench` on this GPU.
-    #[arg(long, conflicts_with_all = ["filter", "rows", "plot", "compare"])]
+    /// Rows of a step, instead of each kernel's usual ones. Lists take ranges: 1-8, 8-64+8, 1-64*2.
+    #[arg(long, allow_negative_numbers = true, value_name = "LIST", value_delimiter = ',')]
+    #[arg(value_parser = item(1..=4096))]
+    rows: Option<Vec<Item>>,
+
+    /// Positions that attention looks back on, the step's own included.
+    #[arg(long, allow_negative_numbers = true, value_name = "LIST", value_delimiter = ',')]
+    #[arg(value_parser = item(1..=1 << 20))]
+    depth: Option<Vec<Item>>,
+
+    /// Find the fastest configuration of the matmuls with few rows, and keep it for later runs of gptj on this GPU.
+    #[arg(long)]
+    #[arg(conflicts_with_all = ["filters", "more_filters", "list", "free_shapes", "rows", "depth", "plot", "compare"])]
     tune: bool,
 
-    /// Draw the kernels under the device's ceilings (a roofline), as SVG. Points have their rows beside them, those of
-    /// attention also their positions.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw the kernels under the device's ceilings (a roofline). Labels are rows, and positions for attention.
+    #[arg(long, help_heading = "Output", value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 
-    /// Show what changed since an earlier run, whose --json output this file is.
-    #[arg(long, value_name = "OLD.json")]
-    compare: Option<PathBuf>,
+    #[command(flatten)]
+    compare: CompareArguments,
 
-    /// Print one JSON object: adapter, clock, shapes, vector, ceilings, cases, comparison; with --tune adapter, clock,
-    /// shapes, trials, fastest, kept.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
-/// What came out of a case.
-pub(super) struct Outcome {
-    case: Case,
-    bytes: u64,
-    flops: u64,
-    launches: usize,
-    /// Where the numbers are right.
-    times: Option<Times>,
-    fault: Option<String>,
+/// Output features and inputs of a matrix.
+fn shape(text: &str) -> Result<[usize; 2], String> {
+    let size = |text: &str| text.parse().ok().filter(|size| (1..=1 << 20).contains(size));
+    let sizes = text.split_once(['x', 'X']).and_then(|(features, inputs)| Some([size(features)?, size(inputs)?]));
+    sizes.ok_or_else(|| "a shape is output features x inputs, as in 4096x16384, each from 1 to 1048576".to_owned())
 }
 
-impl Outcome {
-    pub(super) fn measure(case: Case, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<Self> {
-        let name = case.name();
-        let work = (case.make)(bench).with_context(|| name.clone())?;
-        let fault = work.check(&bench.gpu).with_context(|| name.clone())?;
-        let times = match fault {
-            Some(_) => None,
-            None => Some(block_on(profiler.time(&work.plans, work.step)).with_context(|| name)?),
-        };
-        let launches = work.plans[0].dispatches().len();
-        Ok(Self { case, bytes: work.bytes, flops: work.flops, launches, times, fault })
+impl Kernels {
+    fn selection(&self) -> Selection {
+        let filters = self.filters.iter().chain(&self.more_filters);
+        Selection {
+            filters: filters.map(|filter| filter.to_lowercase()).collect(),
+            rows: self.rows.as_deref().map(numbers),
+            depths: self.depth.as_deref().map(numbers),
+            shapes: self.free_shapes.clone(),
+        }
     }
 
-    pub(super) fn microseconds(&self) -> Option<f64> {
-        self.times.map(|times| times.median.as_secs_f64() * 1e6)
-    }
-
-    fn gigabytes(&self) -> Option<f64> {
-        self.times.map(|times| self.bytes as f64 / times.median.as_secs_f64() / 1e9)
-    }
-
-    /// `None` for a kernel that only moves numbers.
-    fn gigaflops(&self) -> Option<f64> {
-        let times = self.times.filter(|_| self.flops > 0);
-        times.map(|times| self.flops as f64 / times.median.as_secs_f64() / 1e9)
-    }
-}
-
-/// What the device reaches at most, in GB/s and GFLOP/s.
-struct Ceilings {
-    read: f64,
-    fma: f64,
-}
-
-impl Ceilings {
-    fn measure(bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<Self> {
-        let measured = cases::ceilings(bench.gpu.info().is_software()).map(|case| {
-            let outcome = Outcome::measure(case, bench, profiler)?;
-            if let Some(fault) = &outcome.fault {
-                bail!("{} computes wrong numbers: {fault}", outcome.case.name());
-            }
-            let fastest = outcome.times.context("what is right is timed")?.fastest.as_secs_f64();
-            anyhow::Ok([outcome.bytes, outcome.flops].map(|amount| amount as f64 / fastest / 1e9))
-        });
-        let [read, fma] = measured;
-        Ok(Self { read: read?[0], fma: fma?[1] })
-    }
-
-    fn of_read(&self, outcome: &Outcome) -> Option<f64> {
-        outcome.gigabytes().map(|rate| 100.0 * rate / self.read)
-    }
-
-    /// `None` for products on matrix units, which are no matter of this ceiling.
-    fn of_fma(&self, outcome: &Outcome) -> Option<f64> {
-        let by_lanes = outcome.case.product.is_none_or(|product| !product.is_cooperative());
-        outcome.gigaflops().filter(|_| by_lanes).map(|rate| 100.0 * rate / self.fma)
-    }
-
-    /// The higher of two measurements: what else the machine did may have lowered either.
-    fn max(self, other: &Self) -> Self {
-        Self { read: self.read.max(other.read), fma: self.fma.max(other.fma) }
+    /// The model's sizes, with room for the deepest history asked for.
+    fn config(&self, selection: &Selection) -> gptj::Result<Config> {
+        let config = self.shapes.config()?;
+        let deepest = selection.depths.iter().flatten().copied().max().unwrap_or(0);
+        Ok(Config { n_positions: config.n_positions.max(deepest), ..config })
     }
 }
 
 pub(super) fn run(arguments: &Kernels, selector: &Selector) -> anyhow::Result<()> {
-    let old = arguments.compare.as_ref().map(|path| Old::read(path, "cases", "microseconds")).transpose()?;
-    if let Some(path) = &arguments.plot {
-        // Better now than after minutes of measuring.
-        fs::write(path, "").with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let config = arguments.shapes.config()?;
+    let shapes = arguments.shapes.to_string();
+    let selection = arguments.selection();
+    let config = arguments.config(&selection)?;
+    let old = arguments.compare.old("cases", "microseconds", ("shapes", &shapes))?;
+    let picture = arguments.plot.as_deref().map(Picture::at).transpose()?;
     let gpu = block_on(open(selector))?;
-    let profiler = block_on(Profiler::new(&gpu))?;
-    let mut bench = Workbench::new(&gpu, &config, block_on(geometry(&gpu))?)?;
-    if arguments.tune {
-        return tune::run(arguments.shapes, arguments.json, &mut bench, &profiler);
+    let format = arguments.output.format();
+    if arguments.list {
+        return list(&cases::all(&gpu, &config, untested_tuning(&gpu), &selection), format);
     }
-    let rows: Option<Vec<usize>> = arguments.rows.as_ref().map(|rows| rows.iter().map(|&n| n as usize).collect());
-    let mut cases = cases::all(&bench, rows.as_deref());
-    cases.retain(|case| case.name().contains(&arguments.filter));
+    let profiler = block_on(Profiler::new(&gpu))?;
+    let mut bench = Workbench::new(&gpu, &config, block_on(tuning(&gpu))?)?;
+    if arguments.tune {
+        return tune::run(arguments.shapes, format, &mut bench, &profiler);
+    }
+    let cases = cases::all(&gpu, &config, bench.tuning, &selection);
     if cases.is_empty() {
-        bail!("there is no case for these rows whose name contains {:?}", arguments.filter);
+        bail!("no case is selected; `gptj bench kernels --list` shows all names");
     }
 
-    let ceilings = Ceilings::measure(&mut bench, &profiler)?;
+    let signals = Signals::listen()?;
+    let stopped = || signals.received().is_some();
+    let ceilings = Ceilings::measure(&mut bench, &profiler, &stopped)?;
     let style = ProgressStyle::with_template("{pos}/{len} {msg}").expect("the template is valid");
     let bar = ProgressBar::new(cases.len() as u64).with_style(style);
-    let mut outcomes = Vec::new();
+    let mut measured = Measured { outcomes: Vec::new(), left_out: Vec::new(), interrupted: false };
     for case in cases {
-        bar.set_message(case.name());
-        outcomes.push(Outcome::measure(case, &mut bench, &profiler)?);
+        if stopped() {
+            break;
+        }
+        let name = case.name();
+        bar.set_message(name.clone());
+        match Outcome::measure(case, &mut bench, &profiler, &stopped) {
+            // Cut short, it has too few samples.
+            Ok(_) if stopped() => break,
+            Ok(outcome) => measured.outcomes.push(outcome),
+            Err(error) => match error.downcast_ref() {
+                Some(reason @ Error::OutOfMemory { .. }) => measured.left_out.push((name, reason.to_string())),
+                _ => return Err(error),
+            },
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let ceilings = ceilings.max(&Ceilings::measure(&mut bench, &profiler)?);
-    keep_pipelines(&gpu);
-
-    if let Some(path) = &arguments.plot {
-        let title = format!("{}, shapes of {}", gpu.info().name, arguments.shapes);
-        let svg = roofline::svg(&title, ceilings.read, ceilings.fma, &points(&outcomes))?;
-        fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let mut report = report(arguments, &bench, &profiler, &ceilings, &outcomes);
-    let comparison = old.map(|old| Comparison::new(old, &report, entries(&outcomes)));
-    if arguments.json {
-        report["comparison"] = serde_json::to_value(&comparison)?;
-        print_json(&report)?;
+    let signal = signals.received();
+    measured.interrupted = signal.is_some();
+    let ceilings = if measured.interrupted {
+        ceilings
     } else {
-        print(&gpu, &profiler, &ceilings, &outcomes)?;
-        if let Some(comparison) = &comparison {
-            comparison.print()?;
-        }
+        ceilings.max(&Ceilings::measure(&mut bench, &profiler, &stopped)?)
+    };
+    keep_pipelines(&gpu);
+    for (name, reason) in &measured.left_out {
+        note(&format!("left out: {name}: {reason}"));
     }
-    let wrong: Vec<_> = outcomes
-        .iter()
-        .filter_map(|outcome| Some(format!("{}: {}", outcome.case.name(), outcome.fault.as_ref()?)))
-        .collect();
+
+    let outcomes = &measured.outcomes;
+    if let Some(picture) = picture {
+        let title = format!("{}, shapes of {shapes}", gpu.info().name);
+        picture.write(&roofline::svg(&title, ceilings.read, ceilings.fma, &points(outcomes))?)?;
+    }
+    let json = to_json(arguments, &bench, &profiler, &ceilings, &measured);
+    let is_selected = |entry: &Value| !measured.interrupted && selection.has_entry(entry);
+    let comparison = old.map(|old| Comparison::new(old, &json, entries(outcomes), is_selected));
+    let judged = arguments.compare.judge(comparison.as_ref());
+    let (table, footer) = to_text(&gpu, &profiler, &ceilings, outcomes);
+    Report { json, list: "cases", table, footer, comparison }.print(format)?;
+
+    if let Some(signal) = signal {
+        return Err(signal.into());
+    }
+    let wrong = |outcome: &Outcome| Some(format!("{}: {}", outcome.case.name(), outcome.fault.as_ref()?));
+    let wrong: Vec<_> = outcomes.iter().filter_map(wrong).collect();
     if !wrong.is_empty() {
         bail!("{} of {} cases compute wrong numbers\n{}", wrong.len(), outcomes.len(), wrong.join("\n"));
     }
-    Ok(())
+    if outcomes.is_empty() {
+        bail!("none of the selected cases fits this GPU");
+    }
+    judged
+}
+
+/// The results of a run.
+struct Measured {
+    outcomes: Vec<Outcome>,
+    /// Cases that the GPU has no room for, and why.
+    left_out: Vec<(String, String)>,
+    /// Whether Ctrl-C ended it early.
+    interrupted: bool,
+}
+
+/// The tuning of a model on this GPU if its matrix units pass their self-test, which does not run here.
+fn untested_tuning(gpu: &Gpu) -> Tuning {
+    let many = gpu.matrix_sides().first().map_or(Matmul::Tiled, |&side| Matmul::on_matrix_units(side));
+    Tuning { many, ..Tuning::for_adapter(gpu.info()) }
+}
+
+fn list(cases: &[Case], format: Format) -> anyhow::Result<()> {
+    let names: Vec<_> = cases.iter().map(Case::name).collect();
+    if format == Format::Json {
+        return print_json(&json!(names));
+    }
+    let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+    Ok(write!(std::io::stdout(), "{lines}")?)
 }
 
 fn points(outcomes: &[Outcome]) -> Vec<Point> {
@@ -207,64 +229,86 @@ fn points(outcomes: &[Outcome]) -> Vec<Point> {
 }
 
 fn entries(outcomes: &[Outcome]) -> Vec<Entry> {
-    let entry =
-        |outcome: &Outcome| Entry { name: outcome.case.name(), value: outcome.microseconds(), larger_is_better: false };
+    let entry = |outcome: &Outcome| Entry {
+        name: outcome.case.name(),
+        value: outcome.microseconds(),
+        spread: outcome.spread(),
+        larger_is_better: false,
+    };
     outcomes.iter().map(entry).collect()
 }
 
-fn print(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    // What suits the device suits the column.
+/// The table, and the lines below it.
+fn to_text(gpu: &Gpu, profiler: &Profiler, ceilings: &Ceilings, outcomes: &[Outcome]) -> (Table, Vec<String>) {
+    // The unit that suits the device.
     let (unit, gigaflops) = if ceilings.fma < 1000.0 { ("GFLOP/s", 1.0) } else { ("TFLOP/s", 1000.0) };
-    let header = ["kernel", "shape", "product", "rows", "positions", "µs", "GB/s", "% read", unit, "% fma"];
+    let header = vec![
+        "kernel",
+        "shape",
+        "matmul",
+        "rows",
+        "positions",
+        "min µs",
+        "median µs",
+        "spread",
+        "runs",
+        "GB/s",
+        "of read",
+        unit,
+        "of fma",
+    ];
     let row = |outcome: &Outcome| {
-        let case = &outcome.case;
-        let time = match outcome.fault {
+        let (case, spread) = (&outcome.case, outcome.spread());
+        let median = match outcome.fault {
             Some(_) => "WRONG".to_owned(),
-            None => number(outcome.microseconds()),
+            None => number(outcome.microseconds(), spread),
         };
         vec![
             case.kernel.to_owned(),
             case.shape.clone(),
-            case.product.map_or_else(String::new, product_name),
+            case.matmul.map_or_else(String::new, |matmul| matmul.name().to_owned()),
             case.rows.to_string(),
             case.positions.map_or_else(String::new, |positions| positions.to_string()),
-            time,
-            number(outcome.gigabytes()),
-            number(ceilings.of_read(outcome)),
-            number(outcome.gigaflops().map(|rate| rate / gigaflops)),
-            number(ceilings.of_fma(outcome)),
+            number(outcome.min_microseconds(), spread),
+            median,
+            percent(spread, None),
+            outcome.seconds.map_or_else(|| "-".to_owned(), |seconds| seconds.runs.to_string()),
+            number(outcome.gigabytes(), spread),
+            percent(ceilings.of_read(outcome), spread),
+            number(outcome.gigaflops().map(|rate| rate / gigaflops), spread),
+            percent(ceilings.of_fma(outcome), spread),
         ]
     };
-    print_table(&header, 3, outcomes.iter().map(row).collect())?;
     let clock = match profiler.clock() {
         Clock::Gpu => "the GPU's",
         Clock::Host => "the host's",
     };
     let Ceilings { read, fma } = ceilings;
-    writeln!(
-        std::io::stdout(),
-        "{}; {clock} clock; ceilings: read {} GB/s, fma {} {unit}",
-        gpu.info(),
-        number(Some(*read)),
-        number(Some(fma / gigaflops))
-    )?;
-    Ok(())
+    let [read, fma] = [*read, fma / gigaflops].map(|rate| number(Some(rate), None));
+    let footer = vec![
+        format!("{}; {clock} clock", gpu.info()),
+        format!("ceilings: read {read} GB/s, fma {fma} {unit}"),
+        "spread: interquartile range of the runs / median; rates are of the median".to_owned(),
+    ];
+    (Table { header, n_names: 3, rows: outcomes.iter().map(row).collect() }, footer)
 }
 
-fn report(
+fn to_json(
     arguments: &Kernels,
     bench: &Workbench,
     profiler: &Profiler,
     ceilings: &Ceilings,
-    outcomes: &[Outcome],
+    measured: &Measured,
 ) -> Value {
+    let percent = |share: Option<f64>| share.map(|share| 100.0 * share);
     let case = |outcome: &Outcome| {
-        let Outcome { case, bytes, flops, launches, fault, .. } = outcome;
+        let Outcome { case, bytes, flops, launches, seconds, fault } = outcome;
         json!({
             "name": case.name(),
             "kernel": case.kernel,
             "shape": case.shape,
-            "product": case.product.map(product_name),
+            "product": case.matmul.map(earlier_matmul_name),
+            "matmul": case.matmul.map(Matmul::name),
             "rows": case.rows,
             "positions": case.positions,
             "launches": launches,
@@ -273,55 +317,39 @@ fn report(
             "correct": fault.is_none(),
             "fault": fault,
             "microseconds": outcome.microseconds(),
+            "min_microseconds": outcome.min_microseconds(),
+            "spread_percent": percent(outcome.spread()),
+            "runs": seconds.map(|seconds| seconds.runs),
             "gb_per_second": outcome.gigabytes(),
             "gflop_per_second": outcome.gigaflops(),
-            "percent_of_read": ceilings.of_read(outcome),
-            "percent_of_fma": ceilings.of_fma(outcome),
+            "percent_of_read": percent(ceilings.of_read(outcome)),
+            "percent_of_fma": percent(ceilings.of_fma(outcome)),
         })
     };
-    json!({
-        "adapter": bench.gpu.info().to_string(),
+    let left_out = |(name, reason): &(String, String)| json!({ "name": name, "reason": reason });
+    let more = json!({
         "clock": profiler.clock(),
         "shapes": arguments.shapes.to_string(),
-        "vector": bench.geometry.vector,
+        "vector": bench.tuning.gemv,
         "ceilings": { "read_gb_per_second": ceilings.read, "fma_gflop_per_second": ceilings.fma },
-        "cases": outcomes.iter().map(case).collect::<Vec<_>>(),
+        "cases": measured.outcomes.iter().map(case).collect::<Vec<_>>(),
+        "left_out": measured.left_out.iter().map(left_out).collect::<Vec<_>>(),
+        "interrupted": measured.interrupted,
         "comparison": null,
-    })
+    });
+    report(&bench.gpu, more)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use gptj::internals::gpu::Product;
-
     use super::*;
 
-    /// What moves 5 GB and computes 1 GFLOP in a second.
-    fn outcome(product: Option<Product>, fault: Option<String>) -> Outcome {
-        let make = Box::new(|_: &mut Workbench| unreachable!("it has been measured"));
-        let case = Case { kernel: "some", shape: String::new(), product, rows: 1, positions: None, make };
-        let second = Duration::from_secs(1);
-        let times = fault.is_none().then_some(Times { median: second, fastest: second / 2 });
-        Outcome { case, bytes: 5_000_000_000, flops: 1_000_000_000, launches: 1, times, fault }
-    }
-
     #[test]
-    fn rates_are_shares_of_their_own_ceilings() {
-        let ceilings = Ceilings { read: 10.0, fma: 100.0 };
-        let vector = outcome(Some(Product::Vector), None);
-        assert_eq!((ceilings.of_read(&vector), ceilings.of_fma(&vector)), (Some(50.0), Some(1.0)));
-        let cooperative = outcome(Some(Product::Cooperative16), None);
-        assert_eq!((ceilings.of_read(&cooperative), ceilings.of_fma(&cooperative)), (Some(50.0), None));
-        let higher = ceilings.max(&Ceilings { read: 5.0, fma: 200.0 });
-        assert_eq!((higher.read, higher.fma), (10.0, 200.0));
-    }
-
-    #[test]
-    fn what_is_wrong_has_no_rates() {
-        let (wrong, ceilings) = (outcome(None, Some("element 3".to_owned())), Ceilings { read: 10.0, fma: 100.0 });
-        assert_eq!((wrong.microseconds(), ceilings.of_read(&wrong), ceilings.of_fma(&wrong)), (None, None, None));
-        assert!(points(&[wrong]).is_empty());
+    fn shapes_are_features_by_inputs() {
+        assert_eq!(shape("4096x16384"), Ok([4096, 16_384]));
+        assert_eq!(shape("1X1"), Ok([1, 1]));
+        for wrong in ["", "4096", "4096x", "0x8", "-1x8", "8x8x8", "8x1048577"] {
+            assert!(shape(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -1,25 +1,26 @@
-//! `gptj bench`: how fast the kernels, a whole model and the host are.
+//! `gptj bench`: the speed of the kernels, of a whole model and of the host.
 
 mod cases;
 mod compare;
 mod kernels;
+mod list;
 mod model;
+mod outcome;
+mod output;
 mod plan;
 mod roofline;
+mod statistics;
+mod table;
 mod tune;
 mod workbench;
 
-use std::io::Write;
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
-use gptj::internals::regime::Geometry;
-use gptj::internals::self_test;
-use gptj::{Config, Gpu, GpuOptions, Selector};
+use gptj::internals::kernels::{Tuning, self_test};
+use gptj::{Config, GemvConfig, Gpu, GpuOptions, Selector};
 
-use super::tuned::tuned;
-use super::{ModelArguments, cache_dir, note};
+use super::{ModelArguments, cache_dir, note, short_name};
 
 /// Measure how fast this GPU runs the kernels or a whole model.
 ///
@@ -27,11 +28,11 @@ use super::{ModelArguments, cache_dir, note};
 #[derive(Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
-    what: What,
+    subject: Subject,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Subject {
     Kernels(kernels::Kernels),
     Model(model::Model),
     Plan(plan::Plan),
@@ -39,14 +40,14 @@ enum What {
 
 /// `start` is when the program began.
 pub(crate) fn run(arguments: &Bench, gpu: &Selector, start: Instant) -> anyhow::Result<()> {
-    match &arguments.what {
-        What::Kernels(arguments) => kernels::run(arguments, gpu),
-        What::Model(arguments) => pollster::block_on(model::run(arguments, gpu, start)),
-        What::Plan(arguments) => pollster::block_on(plan::run(arguments, gpu)),
+    match &arguments.subject {
+        Subject::Kernels(arguments) => kernels::run(arguments, gpu),
+        Subject::Model(arguments) => pollster::block_on(model::run(arguments, gpu, start)),
+        Subject::Plan(arguments) => pollster::block_on(plan::run(arguments, gpu)),
     }
 }
 
-/// Sizes of a model to measure with.
+/// The sizes of a model to measure.
 #[derive(Clone, Copy, ValueEnum)]
 enum Shapes {
     /// GPT-J-6B.
@@ -88,40 +89,14 @@ async fn open(selector: &Selector) -> gptj::Result<Gpu> {
     let options = GpuOptions { selector: selector.clone(), cache_dir: cache_dir(), ..GpuOptions::default() };
     let gpu = Gpu::open(&options).await?;
     if gpu.info().is_software() {
-        note(&format!("note: {} is a software adapter: only ratios within one run mean anything", gpu.info()));
+        let name = short_name(gpu.info());
+        note(&format!("note: {name} is a software adapter: only ratios within one run mean anything"));
     }
     Ok(gpu)
 }
 
-/// The geometry that a model on this GPU has.
-async fn geometry(gpu: &Gpu) -> gptj::Result<Geometry> {
-    let (geometry, _) = self_test::geometry(gpu, tuned(gpu)).await?;
-    Ok(geometry)
-}
-
-/// A table whose first `n_names` columns are names and the others numbers.
-fn print_table(header: &[&str], n_names: usize, rows: Vec<Vec<String>>) -> std::io::Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header).add_rows(rows);
-    for column in table.column_iter_mut().skip(n_names) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(std::io::stdout(), "{table}")
-}
-
-/// A number with about three digits, however large or small; `-` for none.
-fn number(value: Option<f64>) -> String {
-    let Some(value) = value else { return "-".to_owned() };
-    match value.abs() {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
-}
-
-/// The median of some numbers, the larger of the two in the middle.
-fn median(mut numbers: Vec<f64>) -> Option<f64> {
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied()
+/// The tuning of a model on this GPU.
+async fn tuning(gpu: &Gpu) -> gptj::Result<Tuning> {
+    let (tuning, _) = self_test::tuning(gpu, GemvConfig::tuned(gpu)).await?;
+    Ok(tuning)
 }

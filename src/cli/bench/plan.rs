@@ -1,23 +1,27 @@
-//! `gptj bench plan`: what a step would do, and what it costs the host, without room for the model.
+//! `gptj bench plan`: the launches and bytes of a step, and the host's time for it, without memory for the model.
 
-use std::io::Write;
 use std::time::Instant;
 
 use clap::Args;
-use gptj::internals::cache::Cache;
 use gptj::internals::gpu::padded;
-use gptj::internals::synthetic;
+use gptj::internals::kv_cache::KvCache;
+use gptj::internals::model::synthetic;
 use gptj::internals::weights::Weights;
-use gptj::{Budget, Error, Gpu, GpuOptions, LoadOptions, Selector};
+use gptj::{Error, GemvConfig, Gpu, GpuOptions, LoadOptions, MemoryUsage, Selector};
 use serde_json::json;
 
-use super::{Shapes, median, number};
-use crate::cli::tuned::tuned;
-use crate::cli::{cache_dir, gigabytes, keep_pipelines, print_json};
+use super::Shapes;
+use super::output::{OutputArguments, Report, report};
+use super::statistics::{Statistics, number};
+use super::table::Table;
+use crate::cli::{cache_dir, counted, human_bytes, keep_pipelines};
 
-/// Show what a step would do: launches, bytes, and the host's time to put it together.
+/// Show the launches and bytes of a step, and the host's time to prepare it.
 ///
 /// The weights are not allocated and the kernels do not run; the host does all of its work for a step.
+///
+/// The JSON has version, commit, date, adapter, driver, shapes, rows, depth, launches, weight_bytes, kv_bytes,
+/// activation_bytes, memory and host_us.
 #[derive(Args)]
 pub(crate) struct Plan {
     /// The sizes of the model.
@@ -33,9 +37,8 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     depth: usize,
 
-    /// Print one JSON object: launches, weight_bytes, kv_bytes, activation_bytes, memory, host_us.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Steps whose median is the host's time.
@@ -46,25 +49,25 @@ pub(super) async fn run(arguments: &Plan, selector: &Selector) -> anyhow::Result
     let rows = arguments.rows as usize;
     let positions = arguments.depth.saturating_add(rows);
     if positions > config.n_positions {
-        let room = config.n_positions;
-        return Err(Error::Option { name: "depth", reason: format!("{positions} positions exceed {room}") }.into());
+        let reason = format!("{positions} positions exceed the context of {}", config.n_positions);
+        return Err(Error::Option { name: "depth", reason }.into());
     }
     let cache_dir = cache_dir();
-    let gpu_options = GpuOptions { selector: selector.clone(), rehearsal: true, cache_dir, ..GpuOptions::default() };
+    let gpu_options = GpuOptions { selector: selector.clone(), dry_run: true, cache_dir, ..GpuOptions::default() };
     let gpu = Gpu::open(&gpu_options).await?;
     let chunk = rows.max(LoadOptions::default().chunk);
-    let options = LoadOptions { chunk, vector: tuned(&gpu), ..LoadOptions::default() };
+    let options = LoadOptions { chunk, gemv: GemvConfig::tuned(&gpu), ..LoadOptions::default() };
     let weights = synthetic::weights(&gpu, &config, 0).await?;
     let mut model = gptj::Model::new(&gpu, &config, weights, &options).await?;
 
     let tokens = vec![0; rows];
     let mut times = Vec::new();
-    // The first step is not like the others: the driver clears new memory.
+    // The first step does not count: the driver clears new memory.
     for step in 0..=STEPS {
         model.truncate(0, 0);
         model.skip(0, arguments.depth);
         let start = Instant::now();
-        let submitted = model.submit_most_likely(0, &tokens)?;
+        let submitted = model.submit_greedy_token(0, &tokens)?;
         let time = start.elapsed();
         submitted.take::<u32>().await?;
         if step > 0 {
@@ -73,38 +76,40 @@ pub(super) async fn run(arguments: &Plan, selector: &Selector) -> anyhow::Result
     }
 
     keep_pipelines(&gpu);
-    let host = median(times);
+    let host = Statistics::of(times).expect("there are steps");
     let launches = model.launches(rows);
-    // Each row takes its own row of the embedding; everything else is read once.
+    // Each row reads its own row of the embedding; everything else is read once.
     let embedding = (rows * padded(config.n_embd)) as u64 * 2;
     let weight_bytes = Weights::bytes_per_token(&config) + embedding;
-    let kv_bytes = Cache::bytes_per_position(&config) * positions as u64;
-    let memory = Budget::new(&config, &options);
-    if arguments.json {
-        return print_json(&json!({
-            "adapter": gpu.info().to_string(),
-            "shapes": arguments.shapes.to_string(),
-            "rows": rows,
-            "depth": arguments.depth,
-            "launches": launches,
-            "weight_bytes": weight_bytes,
-            "kv_bytes": kv_bytes,
-            "activation_bytes": memory.activations,
-            "memory": {
-                "weights": memory.weights,
-                "cache": memory.cache,
-                "activations": memory.activations,
-                "total": memory.total(),
-            },
-            "host_us": host,
-        }));
-    }
-    let mut out = std::io::stdout();
-    writeln!(out, "a step of {rows} rows after {} positions, shapes of {}", arguments.depth, arguments.shapes)?;
-    writeln!(out, "  launches           {launches:>10}")?;
-    writeln!(out, "  weights read       {:>10}", gigabytes(weight_bytes))?;
-    writeln!(out, "  keys and values    {:>10}", gigabytes(kv_bytes))?;
-    writeln!(out, "  activations hold   {:>10}", gigabytes(memory.activations))?;
-    writeln!(out, "  host               {:>10} µs", number(host))?;
-    Ok(())
+    let kv_bytes = KvCache::bytes_per_position(&config) * positions as u64;
+    let memory = MemoryUsage::new(&config, &options);
+    let (depth, shapes) = (arguments.depth, arguments.shapes);
+    let more = json!({
+        "shapes": shapes.to_string(),
+        "rows": rows,
+        "depth": depth,
+        "launches": launches,
+        "weight_bytes": weight_bytes,
+        "kv_bytes": kv_bytes,
+        "activation_bytes": memory.activations,
+        "memory": {
+            "weights": memory.weights,
+            "cache": memory.cache,
+            "activations": memory.activations,
+            "total": memory.total(),
+        },
+        "host_us": host.median,
+    });
+    let rows = [
+        ("launches", launches.to_string()),
+        ("weights read", human_bytes(weight_bytes)),
+        ("keys and values", human_bytes(kv_bytes)),
+        ("activations", human_bytes(memory.activations)),
+        ("host", format!("{} µs", number(Some(host.median), host.spread))),
+    ];
+    let (n_rows, depth) = (counted(arguments.rows as usize, "row"), counted(depth, "position"));
+    let footer = vec![format!("a step of {n_rows} after {depth}, shapes of {shapes}")];
+    let rows = rows.map(|(name, value)| vec![name.to_owned(), value]).into();
+    let table = Table { header: vec!["a step", ""], n_names: 1, rows };
+    Report { json: report(&gpu, more), list: "", table, footer, comparison: None }.print(arguments.output.format())
 }

@@ -1,30 +1,30 @@
-//! `gptj bench kernels --tune`: which shape of the products with few rows is the fastest on this GPU.
-
-use std::io::Write;
+//! `gptj bench kernels --tune`: the fastest configuration of the matmuls with few rows on this GPU.
 
 use anyhow::Context;
 use gptj::Config;
 use gptj::internals::gpu::Profiler;
-use gptj::internals::regime::{Geometry, Regime, VectorShape};
+use gptj::internals::kernels::{GemvConfig, KernelVariant, Tuning};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::Shapes;
 use super::cases::{self, Case};
-use super::kernels::Outcome;
+use super::outcome::Outcome;
+use super::output::{Report, report};
+use super::statistics::number;
+use super::table::{Format, Table};
 use super::workbench::Workbench;
-use super::{Shapes, number, print_table};
-use crate::cli::tuned;
-use crate::cli::{cache_dir, keep_pipelines, print_json};
+use crate::cli::{cache_dir, keep_pipelines};
 
-/// A shape that is faster by less than this is as fast.
+/// A configuration is faster if its time is smaller by this factor.
 const GAIN: f64 = 1.02;
 
-/// A shape, and how long both matrices of a block take with it.
+/// A configuration, and the time of both matrices of a block with it.
 struct Trial {
-    shape: VectorShape,
+    gemv: GemvConfig,
     /// Rows of the step.
     rows: usize,
-    /// By matrix; `None` where it computes wrong numbers.
+    /// By matrix; `None` if it computes wrong numbers.
     microseconds: [Option<f64>; 2],
 }
 
@@ -43,98 +43,102 @@ struct Tuner<'a> {
 }
 
 impl Tuner<'_> {
-    /// The fastest of some shapes for steps of so many rows; the first, where none is faster.
-    fn fastest(&mut self, rows: usize, shapes: impl IntoIterator<Item = VectorShape>) -> anyhow::Result<VectorShape> {
-        let mut fastest: Option<(VectorShape, f64)> = None;
-        for shape in shapes {
-            if let Some(time) = self.time(shape, rows)?
+    /// The fastest of some configurations for steps of `rows` rows; the first if none is faster.
+    fn fastest(&mut self, rows: usize, configs: impl IntoIterator<Item = GemvConfig>) -> anyhow::Result<GemvConfig> {
+        let mut fastest: Option<(GemvConfig, f64)> = None;
+        for gemv in configs {
+            if let Some(time) = self.time(gemv, rows)?
                 && fastest.is_none_or(|(_, least)| time * GAIN < least)
             {
-                fastest = Some((shape, time));
+                fastest = Some((gemv, time));
             }
         }
-        let (shape, _) = fastest.context("every shape of the products with few rows computes wrong numbers")?;
-        Ok(shape)
+        let (gemv, _) = fastest.context("every configuration of the matmuls with few rows computes wrong numbers")?;
+        Ok(gemv)
     }
 
-    /// How long a shape takes, which is measured once.
-    fn time(&mut self, shape: VectorShape, rows: usize) -> anyhow::Result<Option<f64>> {
+    /// The time of a configuration, measured once.
+    fn time(&mut self, gemv: GemvConfig, rows: usize) -> anyhow::Result<Option<f64>> {
         self.bar.inc(1);
-        if let Some(trial) = self.trials.iter().find(|trial| (trial.shape, trial.rows) == (shape, rows)) {
+        if let Some(trial) = self.trials.iter().find(|trial| (trial.gemv, trial.rows) == (gemv, rows)) {
             return Ok(trial.sum());
         }
-        self.bench.reshape(shape);
-        let regime = self.bench.geometry.head_regime(rows);
+        self.bench.set_gemv(gemv);
+        let variant = self.bench.tuning.head_variant(rows);
         let config = self.bench.config.clone();
-        let mut time = |case: fn(&Config, Regime, usize) -> Case| {
-            let outcome = Outcome::measure(case(&config, regime, rows), self.bench, self.profiler)?;
+        let mut time = |case: fn(&Config, KernelVariant, usize) -> Case| {
+            let outcome = Outcome::measure(case(&config, variant, rows), self.bench, self.profiler, &|| false)?;
             anyhow::Ok(outcome.microseconds())
         };
-        let trial = Trial { shape, rows, microseconds: [time(cases::block_in)?, time(cases::block_out)?] };
+        let trial = Trial { gemv, rows, microseconds: [time(cases::block_in)?, time(cases::block_out)?] };
         let sum = trial.sum();
         self.trials.push(trial);
         Ok(sum)
     }
 }
 
-/// Tries one number of the shape after another, each with the best of those before it, and keeps the result.
-pub(super) fn run(shapes: Shapes, as_json: bool, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<()> {
+/// Tries one parameter after another, each with the best values of those before it, and keeps the result.
+pub(super) fn run(shapes: Shapes, format: Format, bench: &mut Workbench, profiler: &Profiler) -> anyhow::Result<()> {
     let gpu = bench.gpu.clone();
-    let shape = Geometry::for_adapter(gpu.info()).vector;
-    let bar =
-        ProgressBar::new((VectorShape::LANES.len() + VectorShape::DEPTHS.len() + VectorShape::ROWS.len() + 4) as u64);
-    let mut tuner = Tuner { bench, profiler, trials: Vec::new(), bar };
-    // A GPU that idled has yet to raise its clocks.
-    tuner.time(shape, 1)?;
+    let gemv = Tuning::for_adapter(gpu.info()).gemv;
+    let n_trials = GemvConfig::LANES.len() + GemvConfig::DEPTHS.len() + GemvConfig::ROWS.len() + 4;
+    let mut tuner = Tuner { bench, profiler, trials: Vec::new(), bar: ProgressBar::new(n_trials as u64) };
+    // This does not count: an idle GPU has yet to raise its clocks.
+    tuner.time(gemv, 1)?;
     tuner.trials.clear();
-    let all = VectorShape::LANES.map(|lanes| VectorShape { lanes, ..shape });
-    let shape = tuner.fastest(1, [shape].into_iter().chain(all))?;
-    let all = VectorShape::DEPTHS.map(|depth| VectorShape { depth, ..shape });
-    let shape = tuner.fastest(1, [shape].into_iter().chain(all))?;
-    let all = VectorShape::ROWS.map(|rows| VectorShape { rows, ..shape });
-    let shape = tuner.fastest(8, [shape].into_iter().chain(all))?;
+    let all = GemvConfig::LANES.map(|lanes| GemvConfig { lanes, ..gemv });
+    let gemv = tuner.fastest(1, [gemv].into_iter().chain(all))?;
+    let all = GemvConfig::DEPTHS.map(|depth| GemvConfig { depth, ..gemv });
+    let gemv = tuner.fastest(1, [gemv].into_iter().chain(all))?;
+    let all = GemvConfig::ROWS.map(|rows| GemvConfig { rows, ..gemv });
+    let gemv = tuner.fastest(8, [gemv].into_iter().chain(all))?;
     tuner.bar.finish_and_clear();
 
-    tuned::keep(&gpu, shape)?;
+    gemv.keep(&gpu)?;
     keep_pipelines(&gpu);
     let trials = tuner.trials;
-    if as_json {
-        return print_json(&json!({
-            "adapter": gpu.info().to_string(),
-            "clock": profiler.clock(),
-            "shapes": shapes.to_string(),
-            "trials": trials.iter().map(to_json).collect::<Vec<_>>(),
-            "fastest": shape,
-            "kept": cache_dir().is_some(),
-        }));
-    }
+    let more = json!({
+        "clock": profiler.clock(),
+        "shapes": shapes.to_string(),
+        "trials": trials.iter().map(to_json).collect::<Vec<_>>(),
+        "fastest": gemv,
+        "kept": cache_dir().is_some(),
+    });
     let row = |trial: &Trial| {
-        let Trial { shape, rows, microseconds } = trial;
-        let time = |time: Option<f64>| time.map_or_else(|| "WRONG".to_owned(), |time| number(Some(time)));
-        let [lanes, depth, pass] = [shape.lanes.to_string(), shape.depth.to_string(), shape.rows.to_string()];
+        let Trial { gemv, rows, microseconds } = trial;
+        let time = |time: Option<f64>| time.map_or_else(|| "WRONG".to_owned(), |time| number(Some(time), None));
         let [block_in, block_out] = microseconds.map(time);
-        vec![rows.to_string(), lanes, depth, pass, block_in, block_out, number(trial.sum())]
+        vec![
+            rows.to_string(),
+            gemv.lanes.to_string(),
+            gemv.depth.to_string(),
+            gemv.rows.to_string(),
+            block_in,
+            block_out,
+            number(trial.sum(), None),
+        ]
     };
-    let header = ["rows", "lanes", "depth", "rows of a pass", "block_in µs", "block_out µs", "both"];
-    print_table(&header, 0, trials.iter().map(row).collect())?;
-    let VectorShape { lanes, rows, depth, .. } = shape;
+    let header = vec!["rows", "lanes", "depth", "rows per pass", "block_in µs", "block_out µs", "both"];
+    let table = Table { header, n_names: 0, rows: trials.iter().map(row).collect() };
+    let GemvConfig { lanes, rows, depth, .. } = gemv;
     let kept = match cache_dir() {
         Some(directory) => format!("kept in {}", directory.display()),
-        None => "not kept, since there is no cache directory".to_owned(),
+        None => "not kept: there is no cache directory".to_owned(),
     };
-    let mut out = std::io::stdout();
-    writeln!(out, "{}; shapes of {shapes}", gpu.info())?;
-    writeln!(out, "fastest: {lanes} lanes, depth {depth}, {rows} rows of a pass; {kept}")?;
-    Ok(())
+    let footer = vec![
+        format!("{}; shapes of {shapes}", gpu.info()),
+        format!("fastest: {lanes} lanes, depth {depth}, {rows} rows per pass; {kept}"),
+    ];
+    Report { json: report(&gpu, more), list: "trials", table, footer, comparison: None }.print(format)
 }
 
 fn to_json(trial: &Trial) -> Value {
-    let Trial { shape, rows, microseconds: [block_in, block_out] } = trial;
+    let Trial { gemv, rows, microseconds: [block_in, block_out] } = trial;
     json!({
         "rows": rows,
-        "lanes": shape.lanes,
-        "depth": shape.depth,
-        "rows_of_a_pass": shape.rows,
+        "lanes": gemv.lanes,
+        "depth": gemv.depth,
+        "rows_of_a_pass": gemv.rows,
         "block_in_microseconds": block_in,
         "block_out_microseconds": block_out,
     })

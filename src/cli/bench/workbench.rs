@@ -1,41 +1,40 @@
-//! Where cases are put together: tensors with known contents, and the check of what a kernel made of them.
+//! The making of cases: tensors with known contents, and checks of a kernel's results.
 
-use gptj::internals::cache::Cache;
-use gptj::internals::gpu::{Format, Plan, StepSize, Submission, Tensor, padded};
-use gptj::internals::kernels::{Kernels, Row, StepHeader};
-use gptj::internals::reference::{self, LayerCache};
-use gptj::internals::regime::{Geometry, VectorShape};
-use gptj::internals::synthetic::{self, Maker};
-use gptj::internals::weights::{Linear, Matrix};
+use gptj::internals::gpu::{Dtype, Plan, Submission, Tensor, padded};
+use gptj::internals::kernels::reference::{self, LayerCache};
+use gptj::internals::kernels::{GemvConfig, Kernels, Row, StepHeader, StepSize, Tuning};
+use gptj::internals::kv_cache::{KvCache, LayerCache as BlockCache};
+use gptj::internals::model::synthetic::{self, Maker};
+use gptj::internals::weights::{Linear, Matrix, Storage};
 use gptj::{Config, Gpu, Result};
 use half::f16;
 use pollster::block_on;
 
-/// Work that is done over so many bytes comes from memory and not from a cache.
+/// With this many bytes in all its copies, an operand comes from memory, not from a cache.
 const COLD_BYTES: u64 = 256 << 20;
 
-/// Copies of an operand at most; small operands stay in caches in a model as well.
+/// The most copies of an operand; in a model, small operands stay in caches too.
 const MAX_COPIES: u64 = 8;
 
-/// What the copies of a cache may take together.
+/// The most bytes of all copies of a KV cache.
 const CACHE_BYTES: u64 = 1 << 30;
 
 /// A case, ready to run.
 pub(super) struct Work {
-    /// What the kernel needs to have run before it.
+    /// Runs before the kernel, which needs its results.
     pub(super) prepare: Plan,
-    /// The work itself, each time over other memory.
+    /// The kernel, each time over other memory.
     pub(super) plans: Vec<Plan>,
-    /// What makes the result one that `reference` knows.
+    /// Runs after the kernel, to give results that `reference` computes.
     pub(super) finish: Plan,
     pub(super) step: StepSize,
-    /// Bytes that must move, however clever the kernel is.
+    /// Bytes that any such kernel must move.
     pub(super) bytes: u64,
     pub(super) flops: u64,
     pub(super) checks: Vec<Check>,
 }
 
-/// What a kernel writes to.
+/// A kernel's output.
 pub(super) enum Written {
     Tensor(Tensor),
     Layer(Layer),
@@ -60,17 +59,17 @@ impl From<Matrix> for Written {
     }
 }
 
-/// Elements of what was written as they must be after one run.
+/// Elements of an output as they must be after one run.
 pub(super) struct Check {
     pub(super) written: Written,
-    /// Row, place in the row, value.
-    pub(super) wanted: Vec<(usize, usize, f32)>,
-    /// How far off a value may be, whatever its size.
+    /// Row, column, value.
+    pub(super) expected: Vec<(usize, usize, f32)>,
+    /// The largest error of a value, whatever its size.
     pub(super) tolerance: f32,
 }
 
 impl Work {
-    /// Runs the work once and says what is wrong with the result, if anything is.
+    /// Runs the work once; the error in its results, if there is one.
     pub(super) fn check(&self, gpu: &Gpu) -> Result<Option<String>> {
         let mut submission = Submission::new(gpu, "check");
         submission.run([&self.prepare, &self.plans[0], &self.finish], self.step);
@@ -87,95 +86,105 @@ impl Work {
 
 impl Check {
     fn fault(&self, gpu: &Gpu) -> Result<Option<String>> {
-        let Self { written, wanted, tolerance } = self;
+        let Self { written, expected, tolerance } = self;
         let tensor = match written {
             Written::Tensor(tensor) => tensor,
-            Written::Layer(layer) => layer.cache().1,
+            Written::Layer(layer) => layer.cache().tensor,
             Written::Matrix(matrix) => matrix.panels(),
         };
-        let n_rows = wanted.iter().map(|(row, ..)| row + 1).max().unwrap_or(1);
+        let n_rows = expected.iter().map(|(row, ..)| row + 1).max().unwrap_or(1);
         let got: Vec<f32> = match tensor.format() {
-            Format::F32 => block_on(tensor.read(gpu, n_rows))?,
-            Format::F16 => block_on(tensor.read::<f16>(gpu, n_rows))?.into_iter().map(f16::to_f32).collect(),
-            Format::U32 => block_on(tensor.read::<u32>(gpu, n_rows))?.into_iter().map(|id| id as f32).collect(),
+            Dtype::F32 => block_on(tensor.read(gpu, n_rows))?,
+            Dtype::F16 => block_on(tensor.read::<f16>(gpu, n_rows))?.into_iter().map(f16::to_f32).collect(),
+            Dtype::U32 => block_on(tensor.read::<u32>(gpu, n_rows))?.into_iter().map(|id| id as f32).collect(),
         };
-        let wrong: Vec<_> = wanted
-            .iter()
-            .map(|&(row, i, want)| (row, i, got[row * tensor.width() + i], want))
-            .filter(|(.., got, want)| (got - want).abs() > *tolerance || got.is_nan())
-            .collect();
-        Ok(wrong.first().map(|(row, i, got, want)| {
-            let (name, n_wrong, n_wanted) = (tensor.name(), wrong.len(), wanted.len());
-            format!("{n_wrong} of {n_wanted} sampled values are wrong; {name}[{row}, {i}] is {got}, not {want}")
-        }))
+        let (mut n_wrong, mut first) = (0, String::new());
+        for &(row, column, value) in expected {
+            let got = got[row * tensor.width() + column];
+            if (got - value).abs() > *tolerance || got.is_nan() {
+                n_wrong += 1;
+                if n_wrong == 1 {
+                    first = format!("{}[{row}, {column}] is {got}, not {value}", tensor.name());
+                }
+            }
+        }
+        let n_sampled = expected.len();
+        Ok((n_wrong > 0).then(|| format!("{n_wrong} of {n_sampled} sampled values are wrong; {first}")))
     }
 }
 
-/// The cache of one block.
+/// The KV cache of one block.
 pub(super) struct Layer {
-    cache: Cache,
+    cache: KvCache,
     config: Config,
 }
 
 impl Layer {
-    /// What launchers take.
-    pub(super) fn cache(&self) -> (&Cache, &Tensor) {
-        (&self.cache, self.cache.layer(0))
+    /// The cache as launchers take it.
+    pub(super) fn cache(&self) -> BlockCache<'_> {
+        self.cache.layer(0)
     }
 
-    /// The number of a place's vector, of one head, among all keys or values.
+    /// Positions that a slot has memory for.
+    pub(super) fn capacity(&self) -> usize {
+        self.cache.capacity()
+    }
+
+    /// The index of a position's key, of one head, among all vectors of the cache; its value follows as many later as
+    /// a slot has keys.
     fn vector(&self, slot: u32, head: usize, position: usize) -> usize {
-        (slot as usize * self.config.n_head + head) * self.cache.room() + position
+        (2 * slot as usize * self.config.n_head + head) * self.cache.capacity() + position
     }
 
-    /// The element that begins a key's chunk of eight dimensions.
-    fn key_chunk(&self, vector: usize, chunk: usize) -> usize {
-        8 * ((vector / 32 * (self.config.head_dim() / 8) + chunk) * 32 + vector % 32)
+    /// The first element of a key's octet of dimensions.
+    fn key_octet(&self, vector: usize, octet: usize) -> usize {
+        8 * ((vector / 32 * (self.config.head_dim() / 8) + octet) * 32 + vector % 32)
     }
 
     /// The same of a value.
-    fn value_chunk(&self, vector: usize, chunk: usize) -> usize {
-        let n_keys = self.cache.n_slots() * self.config.n_head * self.cache.room();
-        (n_keys + vector) * self.config.head_dim() + 8 * chunk
+    fn value_octet(&self, vector: usize, octet: usize) -> usize {
+        let keys_of_slot = self.config.n_head * self.cache.capacity();
+        (keys_of_slot + vector) * self.config.head_dim() + 8 * octet
     }
 
-    /// What a [`Check`] wants where dimension `dim` of all heads' keys of a place is `value`.
-    pub(super) fn key(&self, place: Row, dim: usize, value: f32) -> (usize, usize, f32) {
-        self.element(place, dim, value, Self::key_chunk)
+    /// The element for a [`Check`] that dimension `dim` of a row's keys, of all heads, is `value`.
+    pub(super) fn key(&self, row: Row, dim: usize, value: f32) -> (usize, usize, f32) {
+        self.element(row, dim, value, Self::key_octet)
     }
 
     /// The same for the heads' values.
-    pub(super) fn value(&self, place: Row, dim: usize, value: f32) -> (usize, usize, f32) {
-        self.element(place, dim, value, Self::value_chunk)
+    pub(super) fn value(&self, row: Row, dim: usize, value: f32) -> (usize, usize, f32) {
+        self.element(row, dim, value, Self::value_octet)
     }
 
     fn element(
         &self,
-        place: Row,
+        row: Row,
         dim: usize,
         value: f32,
-        chunk: fn(&Self, usize, usize) -> usize,
+        octet: fn(&Self, usize, usize) -> usize,
     ) -> (usize, usize, f32) {
         let head_dim = self.config.head_dim();
-        let vector = self.vector(place.slot, dim / head_dim, place.position as usize);
-        let element = chunk(self, vector, dim % head_dim / 8) + dim % 8;
+        let vector = self.vector(row.slot, dim / head_dim, row.position as usize);
+        let element = octet(self, vector, dim % head_dim / 8) + dim % 8;
         (element / head_dim, element % head_dim, value)
     }
 
     /// The keys and values of a slot's first positions in a layer that was filled from `seed`.
     pub(super) fn histories(&self, seed: u32, slot: u32, positions: usize) -> [LayerCache; 2] {
         let head_dim = self.config.head_dim();
-        let mut histories = [(); 2].map(|()| LayerCache::new(&self.config, 1, positions));
-        let [keys, values] = histories.each_mut().map(LayerCache::vectors_mut);
-        for (i, (key, value)) in keys.chunks_exact_mut(head_dim).zip(values.chunks_exact_mut(head_dim)).enumerate() {
+        let mut keys = LayerCache::new(&self.config, 1, positions);
+        let mut values = LayerCache::new(&self.config, 1, positions);
+        for i in 0..self.config.n_head * positions {
             let vector = self.vector(slot, i / positions, i % positions);
-            for (chunk, (key, value)) in key.chunks_exact_mut(8).zip(value.chunks_exact_mut(8)).enumerate() {
-                let [from_key, from_value] = [self.key_chunk(vector, chunk), self.value_chunk(vector, chunk)];
-                key.copy_from_slice(&reference::fill_random(seed, 1.0, from_key..from_key + 8));
-                value.copy_from_slice(&reference::fill_random(seed, 1.0, from_value..from_value + 8));
+            for octet in 0..head_dim / 8 {
+                let (key, value) = (self.key_octet(vector, octet), self.value_octet(vector, octet));
+                let to = i * head_dim + 8 * octet..i * head_dim + 8 * octet + 8;
+                keys.vectors_mut()[to.clone()].copy_from_slice(&reference::fill_random(seed, 1.0, key..key + 8));
+                values.vectors_mut()[to].copy_from_slice(&reference::fill_random(seed, 1.0, value..value + 8));
             }
         }
-        histories
+        [keys, values]
     }
 }
 
@@ -183,56 +192,60 @@ impl Layer {
 pub(super) struct Workbench {
     pub(super) gpu: Gpu,
     pub(super) config: Config,
-    pub(super) geometry: Geometry,
+    pub(super) tuning: Tuning,
     pub(super) kernels: Kernels,
     maker: Maker,
 }
 
 impl Workbench {
-    pub(super) fn new(gpu: &Gpu, config: &Config, geometry: Geometry) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, config: &Config, tuning: Tuning) -> Result<Self> {
         let is_dense = [config.n_embd, config.head_dim(), config.n_inner].iter().all(|size| size.is_multiple_of(8));
         assert!(is_dense, "the sizes that are measured need no padding");
-        let kernels = Kernels::new(gpu, config, config.n_positions, geometry);
+        let kernels = Kernels::new(gpu, config, tuning);
         let maker = block_on(Maker::new(gpu, config, 1))?;
-        Ok(Self { gpu: gpu.clone(), config: config.clone(), geometry, kernels, maker })
+        Ok(Self { gpu: gpu.clone(), config: config.clone(), tuning, kernels, maker })
     }
 
-    /// Gives the products with few rows another shape.
-    pub(super) fn reshape(&mut self, vector: VectorShape) {
-        self.geometry.vector = vector;
-        self.kernels = Kernels::new(&self.gpu, &self.config, self.config.n_positions, self.geometry);
+    /// Configures the matmuls with few rows.
+    pub(super) fn set_gemv(&mut self, gemv: GemvConfig) {
+        self.tuning.gemv = gemv;
+        self.kernels = Kernels::new(&self.gpu, &self.config, self.tuning);
     }
 
-    /// A tensor of zeros in one piece.
-    pub(super) fn zeros(&self, name: &str, rows: usize, width: usize, format: Format) -> Result<Tensor> {
+    /// A tensor of zeros in one buffer.
+    pub(super) fn zeros(&self, name: &str, rows: usize, width: usize, format: Dtype) -> Result<Tensor> {
         block_on(Tensor::whole(&self.gpu, name, rows, width, format))
     }
 
     /// An f32 tensor with room for `capacity` rows, the first of which hold `values`.
     pub(super) fn floats(&self, name: &str, capacity: usize, width: usize, values: &[f32]) -> Result<Tensor> {
-        let tensor = self.zeros(name, capacity, width, Format::F32)?;
+        let tensor = self.zeros(name, capacity, width, Dtype::F32)?;
         tensor.write_elements(&self.gpu, values);
         Ok(tensor)
     }
 
     /// Some 32-bit integers in one row.
     pub(super) fn integers(&self, name: &str, values: &[u32]) -> Result<Tensor> {
-        let tensor = self.zeros(name, 1, values.len(), Format::U32)?;
+        let tensor = self.zeros(name, 1, values.len(), Dtype::U32)?;
         tensor.write_elements(&self.gpu, values);
         Ok(tensor)
     }
 
-    /// A step of these rows, or of so many outputs.
+    /// A step of these rows with `n_outputs` outputs.
     pub(super) fn step(&self, rows: &[Row], n_outputs: usize) -> Result<Tensor> {
-        let header = StepHeader { n_rows: rows.len() as u32, n_outputs: n_outputs as u32 };
+        let header = StepHeader {
+            n_rows: rows.len() as u32,
+            n_outputs: n_outputs as u32,
+            n_positions: self.config.n_positions.next_multiple_of(32) as u32,
+        };
         let words = [bytemuck::cast_slice(&[header]), bytemuck::cast_slice(rows)].concat();
         self.integers("step", &words)
     }
 
     /// A random f16 table in as many parts as the GPU needs, others like it, and the seed of the first.
     pub(super) fn matrices(&mut self, name: &str, [rows, width]: [usize; 2]) -> Result<(Vec<Tensor>, u32)> {
-        let bytes = (rows * padded(width)) as u64 * Format::F16.bytes();
-        let new = |_| block_on(Tensor::new(&self.gpu, name, rows, width, Format::F16));
+        let bytes = (rows * padded(width)) as u64 * Dtype::F16.bytes();
+        let new = |_| block_on(Tensor::new(&self.gpu, name, rows, width, Dtype::F16));
         let tensors: Vec<_> = (0..copies(bytes)).map(new).collect::<Result<_>>()?;
         let seeds: Vec<u32> = tensors.iter().map(|tensor| self.maker.fill(tensor, synthetic::SCALE)).collect();
         Ok((tensors, seeds[0]))
@@ -246,10 +259,11 @@ impl Workbench {
         bias: &[f32],
     ) -> Result<(Vec<Linear>, u32)> {
         let new = |_| {
-            let weight = block_on(Matrix::new(&self.gpu, name, features, inputs))?;
+            let weight = block_on(Matrix::new(&self.gpu, name, Storage::F16, features, inputs))?;
             Ok(Linear { weight, bias: self.floats("bias", 1, bias.len(), bias)? })
         };
-        let linears: Vec<_> = (0..copies(Matrix::bytes(features, inputs))).map(new).collect::<Result<_>>()?;
+        let linears: Vec<_> =
+            (0..copies(Matrix::bytes(Storage::F16, features, inputs))).map(new).collect::<Result<_>>()?;
         let fill = |linear: &Linear| self.maker.fill(linear.weight.panels(), synthetic::SCALE);
         let seeds: Vec<u32> = linears.iter().map(fill).collect();
         Ok((linears, seeds[0]))
@@ -258,33 +272,28 @@ impl Workbench {
     /// An empty cache of one block, with room for whole sequences.
     pub(super) fn layer(&self, n_slots: usize) -> Result<Layer> {
         let config = Config { n_layer: 1, ..self.config.clone() };
-        let cache = block_on(Cache::new(&self.gpu, &config, n_slots, config.n_positions))?;
+        let cache = block_on(KvCache::new(&self.gpu, &config, n_slots, config.n_positions))?;
         Ok(Layer { cache, config })
     }
 
-    /// The same, filled with what [`random`] makes of the seed that comes with it.
+    /// The same, filled as [`random`] does from the seed that is returned.
     pub(super) fn filled_layer(&mut self, n_slots: usize) -> Result<(Layer, u32)> {
         let layer = self.layer(n_slots)?;
-        let seed = self.maker.fill(layer.cache().1, 1.0);
+        let seed = self.maker.fill(layer.cache().tensor, 1.0);
         Ok((layer, seed))
     }
 
     fn layer_bytes(&self, n_slots: usize) -> u64 {
-        Cache::bytes(&self.config, n_slots, self.config.n_positions) / self.config.n_layer as u64
+        KvCache::bytes(&self.config, n_slots, self.config.n_positions) / self.config.n_layer as u64
     }
 
-    /// Whether kernels can see the cache of a block for so many slots.
-    pub(super) fn holds_slots(&self, n_slots: usize) -> bool {
-        self.layer_bytes(n_slots) <= self.gpu.max_binding()
-    }
-
-    /// How many such caches there may be at once.
+    /// The most such caches at once.
     pub(super) fn layers_at_once(&self, n_slots: usize) -> u64 {
         CACHE_BYTES / self.layer_bytes(n_slots)
     }
 }
 
-/// How many copies of an operand of so many bytes are together larger than any cache.
+/// The number of copies of an operand of this size that are together larger than any cache.
 pub(super) fn copies(bytes: u64) -> u64 {
     COLD_BYTES.div_ceil(bytes).clamp(1, MAX_COPIES)
 }
@@ -302,36 +311,41 @@ pub(super) fn matrix_rows(seed: u32, width: usize, rows: &[usize]) -> Vec<f32> {
 
 /// Rows of a random matrix in panels, dense: its features.
 pub(super) fn weight_rows(seed: u32, inputs: usize, features: &[usize]) -> Vec<f32> {
-    let chunk = |feature: usize, group: usize| {
-        let start = feature / 32 * (32 * inputs) + in_panel(feature, 8 * group);
+    let octet = |feature: usize, group: usize| {
+        let start = feature / 32 * (32 * padded(inputs)) + in_panel(feature, 8 * group);
         reference::fill_random(seed, synthetic::SCALE, start..start + 8)
     };
-    features.iter().flat_map(|&feature| (0..inputs / 8).flat_map(move |group| chunk(feature, group))).collect()
+    let row = |&feature: &usize| (0..inputs.div_ceil(8)).flat_map(move |group| octet(feature, group)).take(inputs);
+    features.iter().flat_map(row).collect()
 }
 
-/// Where a feature's panel has one of its inputs.
+/// The index of one of a feature's inputs in its panel.
 pub(super) fn in_panel(feature: usize, input: usize) -> usize {
     8 * (input / 8 * 32 + 8 * (feature % 4) + feature % 32 / 4) + input % 8
 }
 
-/// Indices below `size` among which every kind of tile has some: both sides of each power of two, where any tile's
-/// border is, the odd thirds, and the last.
+/// Indices below `size`, some in every kind of tile: both sides of each power of two, as tiles have borders there, the
+/// odd thirds, and the last.
 pub(super) fn sample(size: usize) -> Vec<usize> {
-    let powers = (0..usize::BITS).map(|bit| 1usize << bit).take_while(|&power| power < size);
-    let mut indices: Vec<_> = powers.flat_map(|power| [power - 1, power]).collect();
-    indices.extend([0, size / 3, 2 * size / 3, size.saturating_sub(2), size - 1]);
+    let mut indices = vec![0, size / 3, 2 * size / 3, size.saturating_sub(2), size - 1];
+    let mut power = 1;
+    while power < size {
+        indices.extend([power - 1, power]);
+        power *= 2;
+    }
     indices.sort_unstable();
     indices.dedup();
     indices
 }
 
-/// The sampled elements of dense rows: `values[i]` is row `rows[i]`, of which all of `columns` are wanted.
-pub(super) fn wanted(values: &[f32], rows: &[usize], columns: &[usize]) -> Vec<(usize, usize, f32)> {
+/// These columns of dense rows, for a [`Check`]: `values[i]` is row `rows[i]`.
+pub(super) fn elements(values: &[f32], rows: &[usize], columns: &[usize]) -> Vec<(usize, usize, f32)> {
     let width = values.len() / rows.len();
-    let row = |(values, &row): (&[f32], &usize)| -> Vec<_> {
-        columns.iter().map(|&column| (row, column, values[column])).collect()
-    };
-    values.chunks(width).zip(rows).flat_map(row).collect()
+    let mut elements = Vec::new();
+    for (values, &row) in values.chunks(width).zip(rows) {
+        elements.extend(columns.iter().map(|&column| (row, column, values[column])));
+    }
+    elements
 }
 
 #[cfg(test)]
@@ -367,10 +381,10 @@ mod tests {
             Err(error) => panic!("{error}"),
         };
         let config = Config::preset("tiny").expect("there is one");
-        let bench = Workbench::new(&gpu, &config, Geometry::for_adapter(gpu.info())).expect("room");
-        let fault = |values: &[f32], wanted: Vec<_>| {
+        let bench = Workbench::new(&gpu, &config, Tuning::for_adapter(gpu.info())).expect("room");
+        let fault = |values: &[f32], expected: Vec<_>| {
             let tensor = bench.floats("numbers", 2, 3, values).expect("room");
-            Check { written: tensor.into(), wanted, tolerance: 0.1 }.fault(&gpu).expect("the GPU works")
+            Check { written: tensor.into(), expected, tolerance: 0.1 }.fault(&gpu).expect("the GPU works")
         };
         let values = [0.0, 1.0, 2.0, 3.0, 4.0, f32::NAN];
         assert_eq!(fault(&values, vec![(0, 1, 1.05), (1, 1, 3.95)]), None);

@@ -32,7 +32,7 @@ pub(super) fn markdown(report: &Report) -> String {
     for (step, title) in [
         ("model", "GPT-J-6B"),
         ("plan", "A token's step, for the host"),
-        ("tune", "Shapes of the products with few rows"),
+        ("tune", "Configurations of the matmuls with few rows"),
         ("kernels", "Kernels"),
         ("pytorch", "PyTorch"),
         ("pytorch-graph", "PyTorch as a CUDA graph"),

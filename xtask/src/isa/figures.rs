@@ -20,7 +20,7 @@ pub(super) struct Figures {
     /// The loop with the most matrix instructions or, where there are none, with the most arithmetic, not counting the
     /// loops in it.
     pub(super) main_loop: Option<MainLoop>,
-    product: Option<String>,
+    matmul: Option<String>,
     /// Loads of weights in loops that are too narrow.
     narrow: Vec<String>,
 }
@@ -59,7 +59,7 @@ impl Figures {
             binary: binary.clone(),
             whole: Counts::of(&assembly, &all),
             main_loop: main_loop.map(|body| MainLoop::new(&assembly, body, &weights)),
-            product: kernel.product.clone(),
+            matmul: kernel.matmul.clone(),
             narrow: loops.iter().flat_map(|body| narrow_weight_loads(&assembly, body, &weights)).collect(),
         })
     }
@@ -77,15 +77,15 @@ impl Figures {
         if !self.narrow.is_empty() {
             faults.push(format!("a loop loads weights less than 128 bits at a time: {}", self.narrow.join(", ")));
         }
-        match self.product.as_deref() {
+        match self.matmul.as_deref() {
             // Fewer would not keep enough loads under way to fill the memory's bandwidth.
-            Some("vector") if self.binary.waves < 8 => {
+            Some("gemv") if self.binary.waves < 8 => {
                 faults.push(format!(
                     "{} waves a SIMD are fewer than the 8 that hide memory's latency",
                     self.binary.waves
                 ));
             }
-            Some(product) if product.starts_with("cooperative") => faults.extend(self.cooperative_faults()),
+            Some(matmul) if matmul.starts_with("coopmat") => faults.extend(self.cooperative_faults()),
             _ => {}
         }
         faults

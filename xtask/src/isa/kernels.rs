@@ -16,7 +16,7 @@ pub(super) struct Kernel {
     pub(super) name: String,
     pub(super) entry_point: String,
     /// How it multiplies, where it does.
-    pub(super) product: Option<String>,
+    pub(super) matmul: Option<String>,
     pub(super) constants: BTreeMap<String, f64>,
     pub(super) wgsl: String,
 }
@@ -33,7 +33,7 @@ struct Entry {
     /// Whether it is for subgroups of exactly eight lanes, which no AMD GPU has.
     subgroups_of_8: bool,
     /// How it multiplies, where it does.
-    product: Option<String>,
+    matmul: Option<String>,
     entry_points: Vec<String>,
     constants: BTreeMap<String, f64>,
 }
@@ -42,7 +42,7 @@ impl Entry {
     /// The shader's name and how it multiplies.
     fn version(&self) -> (String, Option<String>) {
         let shader = self.file.split('.').next().unwrap_or_default();
-        (shader.to_owned(), self.product.clone())
+        (shader.to_owned(), self.matmul.clone())
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn in_folder(folder: &Path, cooperative: bool) -> Result<Vec<Kernel>>
         let wgsl = read(&entry.file)?;
         // Matrix units of 8 x 8 are Apple's.
         let fits = !entry.subgroups_of_8;
-        let runs = !is_cooperative(&wgsl) || cooperative && entry.product.as_deref() != Some("cooperative8");
+        let runs = !is_cooperative(&wgsl) || cooperative && entry.matmul.as_deref() != Some("coopmat8");
         if fits && runs {
             shaders.push((entry, wgsl));
         }
@@ -74,9 +74,9 @@ pub(super) fn in_folder(folder: &Path, cooperative: bool) -> Result<Vec<Kernel>>
     for (entry, wgsl) in shaders {
         if entry.features.len() == most_features[&entry.version()] {
             kernels.extend(entry.entry_points.into_iter().map(|entry_point| Kernel {
-                name: entry.product.iter().fold(entry_point.clone(), |name, product| format!("{name} {product}")),
+                name: entry.matmul.iter().fold(entry_point.clone(), |name, matmul| format!("{name} {matmul}")),
                 entry_point,
-                product: entry.product.clone(),
+                matmul: entry.matmul.clone(),
                 constants: entry.constants.clone(),
                 wgsl: wgsl.clone(),
             }));
@@ -114,7 +114,7 @@ mod tests {
         let kernel = |entry_point: &str, rows: f64| Kernel {
             name: entry_point.to_owned(),
             entry_point: entry_point.to_owned(),
-            product: None,
+            matmul: None,
             constants: BTreeMap::from([("ROWS".to_owned(), rows), ("WG_SIZE".to_owned(), 64.0)]),
             wgsl: String::new(),
         };
