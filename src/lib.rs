@@ -129,6 +129,17 @@ pub use tokenizer::Tokenizer;
 /// The engine's wgpu, for applications that share a device with it.
 pub use wgpu;
 
+/// The programs that the README and the documentation show.
+#[cfg(doctest)]
+mod documentation {
+    #![cfg(feature = "hub")]
+
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+}
+
 /// Internals for the project's own tests and benchmarks. Not part of the library's interface: they change at any time.
 #[doc(hidden)]
 pub mod internals {
