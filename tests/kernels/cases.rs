@@ -31,7 +31,7 @@ pub const CAPACITY: usize = 608;
 
 /// Small models whose sizes have nothing in common with the kernels' groups, tiles and workgroups (70 is an odd number
 /// of groups of eight, which leaves the last slice of a tile half empty); the third has the real head shape, and the
-/// last a head whose chunks are no power of two and too many for eight lanes each in a workgroup.
+/// last a head whose octets are no power of two and too many for eight lanes each in a workgroup.
 pub static CONFIGS: LazyLock<[Config; 4]> = LazyLock::new(|| {
     [(33, 3, 6, 70, 101), (40, 5, 8, 160, 1000), (512, 2, 64, 64, 160), (320, 1, 10, 16, 40)].map(
         |(n_embd, n_head, rotary_dim, n_inner, vocab_size)| Config {
@@ -67,33 +67,33 @@ pub fn plan(launches: impl IntoIterator<Item = Vec<Dispatch>>) -> Plan {
 /// Runs a check with every small model on every GPU specialisation that has a version of its own of `shader`.
 pub fn for_each_case(shader: &str, check: impl Fn(&Gpu, &Config, &Kernels)) {
     let check = &check;
-    for_each_product(shader, &[Matmul::Gemv], |config| move |gpu, kernels, _| check(gpu, config, kernels));
+    for_each_matmul(shader, &[Matmul::Gemv], |config| move |gpu, kernels, _| check(gpu, config, kernels));
 }
 
-/// The same with every version of its product. What a check computes without the GPU, it computes once for a model.
-pub fn for_each_product<C: Fn(&Gpu, &Kernels, Matmul)>(
+/// The same with every version of its matmul. What a check computes without the GPU, it computes once for a model.
+pub fn for_each_matmul<C: Fn(&Gpu, &Kernels, Matmul)>(
     shader: &str,
-    products: &[Matmul],
+    matmuls: &[Matmul],
     check_of: impl Fn(&'static Config) -> C,
 ) {
     let shader = SHADERS.iter().find(|other| other.name == shader).expect("a shader");
     let (gpus, mut seen, mut versions) = (gpus(), BTreeSet::new(), Vec::new());
     for gpu in &gpus {
-        for &product in products {
+        for &matmul in matmuls {
             // The software driver computes more shapes than it offers.
-            let offers = |side: &u32| Matmul::on_matrix_units(*side) == product || gpu.info().is_software();
-            let can = !product.is_coopmat() || gpu.matrix_sides().iter().any(offers);
-            let variant = Variant { matmul: product, weights: Storage::F16, device: gpu.specialisation() };
+            let offers = |side: &u32| Matmul::on_matrix_units(*side) == matmul || gpu.info().is_software();
+            let can = !matmul.is_coopmat() || gpu.matrix_sides().iter().any(offers);
+            let variant = Variant { matmul, weights: Storage::F16, device: gpu.specialisation() };
             if can && seen.insert(stitch(*shader, variant)) {
-                versions.push((gpu, product));
+                versions.push((gpu, matmul));
             }
         }
     }
     for config in CONFIGS.iter() {
         let check = check_of(config);
-        for &(gpu, product) in &versions {
+        for &(gpu, matmul) in &versions {
             let kernels = Kernels::new(gpu, config, tuning(gpu));
-            check(gpu, &kernels, product);
+            check(gpu, &kernels, matmul);
             gpu.check().expect("the GPU works");
         }
     }
@@ -111,11 +111,11 @@ pub fn tuning(gpu: &Gpu) -> Tuning {
     Tuning { gemv, norm_lanes: 64, lane_positions: 2, ..Tuning::for_adapter(gpu.info()) }
 }
 
-/// Variants of a product, each with numbers of rows to try.
-pub fn variants(product: Matmul) -> Vec<(KernelVariant, usize)> {
-    let vector = |rows, n_rows| (KernelVariant { matmul: product, rows, flash: false }, n_rows);
-    let tile = |n_rows| (KernelVariant { matmul: product, rows: 1, flash: false }, n_rows);
-    match product {
+/// Variants of a matmul, each with numbers of rows to try.
+pub fn variants(matmul: Matmul) -> Vec<(KernelVariant, usize)> {
+    let vector = |rows, n_rows| (KernelVariant { matmul, rows, flash: false }, n_rows);
+    let tile = |n_rows| (KernelVariant { matmul, rows: 1, flash: false }, n_rows);
+    match matmul {
         // Whole passes, a part of one, and several.
         Matmul::Gemv => vec![vector(1, 1), vector(2, 2), vector(4, 3), vector(8, 8), vector(4, 9)],
         // A part of a tile, and several.

@@ -12,7 +12,7 @@ mod cases;
 mod common;
 mod gpu_data;
 mod layout;
-mod products;
+mod matmuls;
 mod rows;
 mod self_test;
 mod shaders;

@@ -20,12 +20,12 @@ fn matrix_units_pass_their_test() {
     }
 }
 
-/// The test compares what it should: other products pass it too.
+/// The test compares what it should: other matmuls pass it too.
 #[test]
-fn every_product_passes_the_test() {
+fn every_matmul_passes_the_test() {
     let Some(gpu) = gpu() else { return };
-    for product in [Matmul::Gemv, Matmul::Tiled] {
-        assert!(block_on(multiplies_rightly(&gpu, product)).expect("the GPU works"), "{product:?}");
+    for matmul in [Matmul::Gemv, Matmul::Tiled] {
+        assert!(block_on(multiplies_rightly(&gpu, matmul)).expect("the GPU works"), "{matmul:?}");
     }
 }
 

@@ -169,7 +169,7 @@ fn shaders() -> Result<()> {
 
 fn matrix_units() -> Result<()> {
     let mut tests = kernel_tests();
-    tests.args(["--", "block_in", "block_out", "lm_head", "matrix_units", "every_product"]);
+    tests.args(["--", "block_in", "block_out", "lm_head", "matrix_units", "every_matmul"]);
     tests.env("GPTJ_REQUIRE_MATRIX_UNITS", "1");
     Driver::LavapipeNext.select(&mut tests)?;
     shell::run(&mut tests)

@@ -1,4 +1,4 @@
-//! The products of a block and of the head, by every way to multiply, and what adapters add to their weights.
+//! The matmuls of a block and of the head, in every variant, and what adapters add to their weights.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use gptj::internals::weights::{BlockWidths, Linear};
 use pollster::block_on;
 
 use crate::cases::{
-    CAPACITY, CONFIGS, F16_ROUNDING, N_ROWS, N_SLOTS, SUM, for_each_case, for_each_product, once_for_each, plan, rows,
+    CAPACITY, CONFIGS, F16_ROUNDING, N_ROWS, N_SLOTS, SUM, for_each_case, for_each_matmul, once_for_each, plan, rows,
     step, tuning, variants,
 };
 use crate::common::gpu::open;
@@ -20,9 +20,9 @@ use crate::layout::{GpuCache, activations, block_in_linear, block_out_linear, bl
 
 #[test]
 fn block_in() {
-    for_each_product("block_in", &Matmul::ALL, |config| {
+    for_each_matmul("block_in", &Matmul::ALL, |config| {
         let mut block = block_weights(config);
-        // Keys and values too large for f16, one of each sign, in both halves of a chunk.
+        // Keys and values too large for f16, one of each sign, in both halves of an octet.
         for (row, weight) in [(3, 1e4), (6, -1e4)] {
             block.qkv[1][row * config.n_embd] = weight;
             block.qkv[2][row * config.n_embd] = weight;
@@ -43,10 +43,10 @@ fn block_in() {
                 (both, caches)
             }
         });
-        move |gpu, kernels, product| {
+        move |gpu, kernels, matmul| {
             let linear = block_in_linear(gpu, config, &block);
             let angles = f32_tensor(gpu, "angles", 1, 2 * angles.len(), angles.as_flattened());
-            for (variant, n_rows) in variants(product) {
+            for (variant, n_rows) in variants(matmul) {
                 let want = want(n_rows);
                 let ((want_q, want_hidden), [keys, values]) = &*want;
                 let rows = rows(n_rows, config);
@@ -62,7 +62,7 @@ fn block_in() {
                     cache.layer(),
                 );
                 run(gpu, &plan([launch]), step(&rows));
-                let what = format!("{product:?} {} {n_rows} rows of {}", variant.rows, config.n_embd);
+                let what = format!("{matmul:?} {} {n_rows} rows of {}", variant.rows, config.n_embd);
                 let [attended, hidden, q] = read_activations(gpu, config, &activations, n_rows);
                 assert_close(&format!("q, {what}"), &q, want_q, 2.0 * SUM, 1e-5);
                 assert_close(&format!("hidden, {what}"), &hidden, want_hidden, SUM, 1e-5);
@@ -79,7 +79,7 @@ fn block_in() {
 
 #[test]
 fn block_out() {
-    for_each_product("block_out", &Matmul::ALL, |config| {
+    for_each_matmul("block_out", &Matmul::ALL, |config| {
         let block = Rc::new(block_weights(config));
         let inputs = |n_rows: usize| {
             [(30, config.n_embd), (31, config.n_inner), (32, config.n_embd)]
@@ -93,9 +93,9 @@ fn block_out() {
                 x
             }
         });
-        move |gpu, kernels, product| {
+        move |gpu, kernels, matmul| {
             let linear = block_out_linear(gpu, config, &block);
-            for (variant, n_rows) in variants(product) {
+            for (variant, n_rows) in variants(matmul) {
                 let rows = rows(n_rows, config);
                 let [attended, hidden, x] = inputs(n_rows);
                 // q is next to what the kernel reads, and none of its business.
@@ -105,7 +105,7 @@ fn block_out() {
                 let step_tensor = step_tensor(gpu, &rows, 0, CAPACITY);
                 let launch = kernels.with_variant(variant).block_out(&activations, &step_tensor, &linear, &x);
                 run(gpu, &plan([launch]), step(&rows));
-                let what = format!("{product:?} {} {n_rows} rows of {}", variant.rows, config.block_out_inputs());
+                let what = format!("{matmul:?} {} {n_rows} rows of {}", variant.rows, config.block_out_inputs());
                 assert_close(&what, &read(gpu, &x, n_rows), &want(n_rows), SUM, 1e-5);
                 let beyond = read(gpu, &x, N_ROWS)[n_rows * config.n_embd..].to_vec();
                 assert!(beyond.iter().all(|&value| value == 0.0), "{what}: rows past the end are not written");
@@ -117,7 +117,7 @@ fn block_out() {
 
 #[test]
 fn lm_head() {
-    for_each_product("lm_head", &Matmul::ALL, |config| {
+    for_each_matmul("lm_head", &Matmul::ALL, |config| {
         let Config { n_embd, vocab_size, .. } = *config;
         let [weight, bias] = [(33, vocab_size * n_embd), (34, vocab_size)].map(|(seed, count)| numbers(seed, count));
         let [weight, bias] = [weight, bias].map(Rc::new);
@@ -126,12 +126,12 @@ fn lm_head() {
             let [weight, bias] = [&weight, &bias].map(Rc::clone);
             move |n_outputs| reference::lm_head(&ln_f(n_outputs), &weight, &bias, n_embd)
         });
-        move |gpu, kernels, product| {
+        move |gpu, kernels, matmul| {
             let linear = Linear {
                 weight: matrix(gpu, "lm_head", vocab_size, n_embd, |feature, input| weight[feature * n_embd + input]),
                 bias: f32_tensor(gpu, "bias", 1, vocab_size, &bias),
             };
-            for (variant, n_outputs) in variants(product) {
+            for (variant, n_outputs) in variants(matmul) {
                 let ln_f = f32_tensor(gpu, "ln_f", N_ROWS, n_embd, &ln_f(n_outputs));
                 let logits = f32_tensor(gpu, "logits", N_ROWS, vocab_size, &[]);
                 let launch = kernels.with_variant(variant).lm_head(
@@ -141,7 +141,7 @@ fn lm_head() {
                     &logits,
                 );
                 run(gpu, &plan([launch]), StepSize { rows: 0, outputs: n_outputs as u32, positions: 1 });
-                let what = format!("{product:?} {} {n_outputs} rows of {n_embd}", variant.rows);
+                let what = format!("{matmul:?} {} {n_outputs} rows of {n_embd}", variant.rows);
                 assert_close(&what, &read(gpu, &logits, n_outputs), &want(n_outputs), SUM, 1e-5);
                 assert_padding_is_zero(gpu, &logits);
             }
