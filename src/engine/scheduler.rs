@@ -36,11 +36,11 @@ impl Scheduler {
 
     /// Removes a sequence; `None` if it has ended already.
     pub(super) fn remove(&mut self, index: usize) -> Option<Sequence> {
-        if let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == index) {
-            return self.waiting.remove(place).map(|(_, sequence)| sequence);
+        if let Some(position) = self.waiting.iter().position(|(waiting, _)| *waiting == index) {
+            return self.waiting.remove(position).map(|(_, sequence)| sequence);
         }
-        let place = self.running.iter().position(|running| running.index == index)?;
-        let running = self.running.remove(place);
+        let position = self.running.iter().position(|running| running.index == index)?;
+        let running = self.running.remove(position);
         self.free.push(running.slot);
         Some(running.sequence)
     }
